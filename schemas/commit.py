@@ -1,0 +1,228 @@
+"""What a run knows about itself: files, shards, plans, commit records and stats. Small, mergeable, JSON, and free of patient text.
+
+File names may hold patient names, so plans (which must name files) are treated as data; commit records and stats name files by number only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Self
+
+from schemas.rejection import Reason
+
+LEDGER_FORMAT = 1
+
+
+def digest(*parts: object, length: int = 16) -> str:
+    """First `length` hex digits of the sha256 of the parts' canonical JSON."""
+    payload = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(payload.encode()).hexdigest()[:length]
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """One planned input. `path` is relative to `root`; `identity` changes whenever the content does; `problem` says why it cannot be read."""
+
+    number: int
+    path: str = field(repr=False)
+    identity: str
+    rows: int
+    size: int
+    problem: Reason | None = None
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        return cls(**{**data, "problem": Reason(data["problem"]) if data.get("problem") else None})
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Rows [start, stop) of one file. `row_groups` are the Parquet row groups that hold them."""
+
+    file: int
+    start: int
+    stop: int
+    row_groups: tuple[int, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        return self.stop - self.start
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        return cls(data["file"], data["start"], data["stop"], tuple(data["row_groups"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """The unit of work and of commit: some rows of one or several files, less the rows that the plan excludes.
+
+    `cut` names the rows as they were cut when first planned. Later a file may be superseded (its piece is dropped) or a note amended (its
+    older row joins `duplicates`: file number -> sorted rows to reject as DUPLICATE_ID). Then `id` changes and `cut` stays.
+    """
+
+    id: str
+    cut: str
+    pieces: tuple[Piece, ...]
+    duplicates: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        return sum(piece.rows for piece in self.pieces)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        duplicates = {int(file): tuple(rows) for file, rows in data["duplicates"].items()}
+        return cls(data["id"], data["cut"], tuple(Piece.from_json(p) for p in data["pieces"]), duplicates)
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """What one worker streams once: shards in row order over the same stretch of input.
+
+    `locations`: where each of its files lies now, by number; a file that is not there now has none.
+    """
+
+    index: int
+    shards: tuple[Shard, ...]
+    files: tuple[InputFile, ...]
+    locations: Mapping[int, str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """One committed Parquet object: `path` is relative to the output root."""
+
+    path: str
+    rows: int
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedShard:
+    """A shard as the plan of a run lists it; `in_scope` is false for what `--limit` leaves for later."""
+
+    id: str
+    rows: int
+    in_scope: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one run set out to do: immutable, one per run.
+
+    `ledger`: the last ledger entry it knew. `current`: every shard of the version as it stood then, in ledger order. `files`: inputs by outcome
+    ({listed, planned, unreadable, ignored}). `settings`: what the report needs to be made again without the job file (gate, suite, model, versions).
+    """
+
+    run_id: str
+    version: str
+    created_at: str
+    ledger: int
+    duplicates: str
+    current: tuple[PlannedShard, ...] = field(repr=False)
+    files: Mapping[str, int]
+    settings: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def scope(self) -> list[PlannedShard]:
+        return [shard for shard in self.current if shard.in_scope]
+
+    def to_bytes(self) -> bytes:
+        data = {f.name: getattr(self, f.name) for f in fields(self)}
+        data["current"] = [[s.id, s.rows, int(s.in_scope)] for s in self.current]
+        return json.dumps(data, sort_keys=True).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        raw = json.loads(data)
+        raw["current"] = tuple(PlannedShard(i, rows, bool(scope)) for i, rows, scope in raw["current"])
+        return cls(**raw)
+
+
+Counts = dict[str, int]
+
+
+def _added(left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, Any]:
+    """Sum of two nested mappings of numbers and equally long lists of numbers."""
+    total = dict(left)
+    for key, value in right.items():
+        mine = total.get(key)
+        if mine is None:
+            total[key] = value
+        elif isinstance(value, Mapping):
+            total[key] = _added(mine, value)
+        elif isinstance(value, list):
+            total[key] = [a + b for a, b in zip(mine, value, strict=True)]
+        else:
+            total[key] = mine + value
+    return total
+
+
+def _scaled(value: Any, factor: int) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _scaled(inner, factor) for key, inner in value.items()}
+    return [_scaled(inner, factor) for inner in value] if isinstance(value, list) else value * factor
+
+
+@dataclass(frozen=True, slots=True)
+class RunStats:
+    """Additive figures of some shards. Every field is a number or a (nested) mapping of numbers, so that merging is adding.
+
+    `expectations`: per key {evaluated, unexpected, crashed}. `histograms`: per name, counts per bin of schemas.histogram.EDGES.
+    `seconds`: wall-clock per stage. `tokens`: source, generated, padded, truncated. `fields`: summarized notes whose record has that field.
+    """
+
+    shards: int = 0
+    notes_in: int = 0
+    notes_summarized: int = 0
+    notes_quarantined: int = 0
+    files_quarantined: int = 0
+    notes_flagged: int = 0
+    notes_warned: int = 0
+    reasons: Counts = field(default_factory=dict)
+    flags: Counts = field(default_factory=dict)
+    fields: Counts = field(default_factory=dict)
+    tokens: Counts = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    expectations: dict[str, Counts] = field(default_factory=dict)
+    histograms: dict[str, list[int]] = field(default_factory=dict)
+
+    def plus(self, other: RunStats) -> RunStats:
+        return RunStats(**_added(asdict(self), asdict(other)))
+
+    def times(self, factor: int) -> RunStats:
+        return RunStats(**_scaled(asdict(self), factor))
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        known = {f.name for f in fields(cls)}
+        return cls(**{key: value for key, value in data.items() if key in known})
+
+
+@dataclass(frozen=True, slots=True)
+class CommitRecord:
+    """Proof that a shard is done: put once, then never changed. Readers follow these, never listings."""
+
+    shard: Shard
+    version: str
+    run_id: str
+    files: Mapping[str, DataFile]
+    stats: RunStats
+    code_version: str
+    committed_at: str
+
+    def to_bytes(self) -> bytes:
+        return json.dumps(asdict(self), sort_keys=True).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        raw = json.loads(data)
+        raw["shard"] = Shard.from_json(raw["shard"])
+        raw["files"] = {kind: DataFile(**file) for kind, file in raw["files"].items()}
+        raw["stats"] = RunStats.from_json(raw["stats"])
+        return cls(**raw)

@@ -1,0 +1,79 @@
+"""Rows out: one per summarized note, with evidence, flags and provenance; the note's text itself never (its sha256 instead)."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+OUTPUT_SCHEMA_VERSION = 1
+
+# Which characters of the note stand behind which characters of the summary. `kind`: exact (copied), lexical (aligned), unsupported.
+EVIDENCE_TYPE = pa.list_(
+    pa.struct(
+        [
+            pa.field("summary_start", pa.int32()),
+            pa.field("summary_end", pa.int32()),
+            pa.field("source_start", pa.int32()),
+            pa.field("source_end", pa.int32()),
+            pa.field("score", pa.float32()),
+            pa.field("kind", pa.string()),
+        ]
+    )
+)
+
+# A reason to look twice. `start`/`end` are characters of the summary, null when the flag is about the whole.
+FLAG_TYPE = pa.list_(
+    pa.struct([pa.field("code", pa.string()), pa.field("start", pa.int32()), pa.field("end", pa.int32())])
+)
+
+# What the stages add to the notes table, by the stage that adds it.
+VALIDATE_FIELDS = [pa.field("contract_warnings", pa.list_(pa.string()))]
+SEGMENT_FIELDS = [
+    pa.field("sentences", pa.list_(pa.struct([pa.field("start", pa.int32()), pa.field("end", pa.int32())]))),
+]
+GENERATE_FIELDS = [
+    pa.field("summary", pa.string()),
+    pa.field("evidence", EVIDENCE_TYPE),
+    pa.field("source_tokens", pa.int32()),
+    pa.field("generated_tokens", pa.int32()),
+    # Characters of the note that the model did not see because the note exceeds its limit.
+    pa.field("source_characters_cut", pa.int32()),
+    pa.field("finish", pa.string()),
+    pa.field("logprob", pa.float32()),
+]
+VERIFY_FIELDS = [
+    pa.field("flags", FLAG_TYPE),
+    # Grusky et al. 2018 (arXiv 1804.11283): share of summary words in extractive fragments; mean squared fragment length; words ratio.
+    pa.field("coverage", pa.float32()),
+    pa.field("density", pa.float32()),
+    pa.field("compression", pa.float32()),
+]
+
+# Said on every row: who made it, from what, and that nobody has reviewed it.
+PROVENANCE_FIELDS = [
+    pa.field("ai_generated", pa.bool_()),
+    pa.field("review_status", pa.string()),
+    pa.field("model_id", pa.string()),
+    pa.field("model_sha256", pa.string()),
+    pa.field("backend", pa.string()),
+    pa.field("dtype", pa.string()),
+    pa.field("decode", pa.string()),
+    pa.field("version", pa.string()),
+    pa.field("code_version", pa.string()),
+]
+
+IDENTITY_FIELDS = [
+    pa.field("note_id", pa.string()),
+    pa.field("patient_id", pa.string()),
+    pa.field("encounter_id", pa.string()),
+    pa.field("note_type", pa.string()),
+    pa.field("written_at", pa.string()),
+    pa.field("source_file", pa.int32()),
+    pa.field("source_row", pa.int64()),
+    # Of the UTF-8 bytes of the text as read; the offsets in evidence and records belong to exactly that text.
+    pa.field("note_sha256", pa.string()),
+]
+
+SUMMARY_SCHEMA = pa.schema(
+    [*IDENTITY_FIELDS, *GENERATE_FIELDS, *VERIFY_FIELDS, *VALIDATE_FIELDS, *PROVENANCE_FIELDS],
+    metadata={"chartmill_schema_version": str(OUTPUT_SCHEMA_VERSION)},
+)
