@@ -1,0 +1,107 @@
+"""NoteBatch: the one element that flows through the job. Each stage maps a batch to a batch: it adds columns or moves rows to the rejections."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from schemas.commit import RunStats, Shard
+from schemas.errors import ChartmillError
+from schemas.rejection import Rejection
+
+_PACKAGES = ("schemas", "transforms", "engine", "pipeline")
+
+
+@dataclass(frozen=True, slots=True)
+class NoteBatch:
+    """One shard under way.
+
+    `notes`: one row per note still alive: BATCH_SCHEMA, pass-through columns under their prefix, and what each stage has added.
+    `rejections`: rows already set aside. `stats`: what the stages have counted; row counts are filled in at commit.
+    """
+
+    shard: Shard
+    notes: pa.Table = field(repr=False)
+    rejections: tuple[Rejection, ...] = field(default=(), repr=False)
+    stats: RunStats = field(default_factory=RunStats, repr=False)
+
+    def __repr__(self) -> str:
+        return f"NoteBatch(shard={self.shard.id}, notes={self.notes.num_rows}, rejections={len(self.rejections)})"
+
+    def column(self, name: str) -> list[Any]:
+        return self.notes.column(name).to_pylist()
+
+    def with_columns(self, fields: Sequence[pa.Field], columns: Mapping[str, Sequence[Any]]) -> NoteBatch:
+        """Add one column per field, from Python values in row order."""
+        notes = self.notes
+        for added in fields:
+            notes = notes.append_column(added, pa.array(columns[added.name], type=added.type))
+        return replace(self, notes=notes)
+
+    def reject(self, rejected: Mapping[int, Rejection]) -> NoteBatch:
+        """Move the rows at these positions of `notes` to the rejections; the others keep their order."""
+        if not rejected:
+            return self
+        keep = [i for i in range(self.notes.num_rows) if i not in rejected]
+        # take, never slice: a slice pickles and pins its whole parent.
+        return replace(
+            self,
+            notes=self.notes.take(pa.array(keep, type=pa.int64())),
+            rejections=(*self.rejections, *(rejected[i] for i in sorted(rejected))),
+        )
+
+    def counted(self, **figures: Any) -> NoteBatch:
+        """Add to the stats."""
+        return replace(self, stats=self.stats.plus(RunStats(**figures)))
+
+
+def timed(stage: str, step: Callable[[NoteBatch], NoteBatch], batch: NoteBatch) -> NoteBatch:
+    """Run a stage on a batch and add its wall-clock seconds to the batch's stats. Raises StageError as `guarded` does."""
+    started = time.perf_counter()
+    with guarded(stage):
+        done = step(batch)
+    return done.counted(seconds={stage: time.perf_counter() - started})
+
+
+@contextmanager
+def guarded(stage: str) -> Iterator[None]:
+    """The edge of a stage: what it did not expect becomes a StageError that names the place and the kind, never the message.
+
+    Messages of other libraries quote cells, rows and lines, and runners log whatever a stage raises.
+    """
+    try:
+        yield
+    except ChartmillError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the edge that keeps patient text out of tracebacks
+        raise StageError(f"{stage} failed: {describe_error(error)}") from None
+
+
+class StageError(ChartmillError):
+    """A stage met something that it was not written for."""
+
+
+def describe_error(error: BaseException) -> str:
+    """The kind of an exception and the innermost line of ours that it came through, without its message."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if Path(frame.filename).parent.name in _PACKAGES] or frames
+    place = f" at {Path(ours[-1].filename).parent.name}/{Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else ""
+    return f"{type(error).__name__}{place}"
+
+
+def compose(steps: Iterable[Callable[[NoteBatch], NoteBatch]]) -> Callable[[NoteBatch], NoteBatch]:
+    """The steps one after the other as one function: what the Beam graph does, without Beam."""
+
+    def composed(batch: NoteBatch) -> NoteBatch:
+        for step in steps:
+            batch = step(batch)
+        return batch
+
+    return composed

@@ -1,0 +1,279 @@
+"""Where outputs live: a folder or an S3 prefix, with the few operations that the commit protocol needs.
+
+Every write is whole or absent: on disk a temporary file is fsynced and then renamed (`put`) or hard-linked (`put_once`; an O_EXCL create would leave an
+empty object after a kill), on S3 one PUT. Keys are relative paths with `/`. Files are created 0600, folders 0700.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlparse
+
+from schemas.errors import ChartmillError, ConfigurationError
+
+_TEMPORARY = ".tmp-"
+_CONFLICT_RETRIES = 8
+
+
+class NotFound(ChartmillError):
+    """No object under that key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One stored object. `modified` is seconds since the epoch."""
+
+    key: str
+    size: int
+    modified: float
+
+
+@dataclass(frozen=True, slots=True)
+class Encryption:
+    """How objects on S3 are encrypted: `kms` (with `kms_key`), `aes256`, or `bucket` (leave it to the bucket's default)."""
+
+    mode: str
+    kms_key: str | None = None
+
+    def headers(self) -> dict[str, Any]:
+        if self.mode == "kms":
+            return {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": self.kms_key, "BucketKeyEnabled": True}
+        if self.mode == "aes256":
+            return {"ServerSideEncryption": "AES256"}
+        return {}
+
+
+class Store(Protocol):
+    """A flat, durable key-value store. All methods raise OSError or botocore errors when the storage fails."""
+
+    @property
+    def uri(self) -> str: ...
+
+    def get(self, key: str) -> bytes:
+        """The object's bytes; NotFound when there is none."""
+
+    def put(self, key: str, data: bytes) -> None:
+        """Create or replace the object, atomically."""
+
+    def put_once(self, key: str, data: bytes) -> bool:
+        """Create the object; False, changing nothing, when it exists already. A retried PUT of our own may also answer False."""
+
+    def exists(self, key: str) -> bool: ...
+
+    def list(self, prefix: str) -> Iterator[Entry]:
+        """Objects whose key starts with `prefix` (a folder, ending in `/`), in no particular order."""
+
+    def delete(self, key: str) -> None:
+        """Remove the object; no error when there is none."""
+
+
+@dataclass(frozen=True)
+class LocalStore:
+    """A folder."""
+
+    root: Path
+
+    @property
+    def uri(self) -> str:
+        return str(self.root)
+
+    def _path(self, key: str) -> Path:
+        return self.root / key
+
+    def get(self, key: str) -> bytes:
+        try:
+            return self._path(key).read_bytes()
+        except FileNotFoundError:
+            raise NotFound("no such object in the output folder") from None
+
+    def put(self, key: str, data: bytes) -> None:
+        temporary = self._written(key, data)
+        os.replace(temporary, self._path(key))
+        _fsync_folder(temporary.parent)
+
+    def put_once(self, key: str, data: bytes) -> bool:
+        temporary = self._written(key, data)
+        try:
+            os.link(temporary, self._path(key))
+        except FileExistsError:
+            return False
+        finally:
+            temporary.unlink()
+        _fsync_folder(temporary.parent)
+        return True
+
+    def _written(self, key: str, data: bytes) -> Path:
+        folder = self._path(key).parent
+        make_private_folder(folder)
+        temporary = folder / f"{_TEMPORARY}{secrets.token_hex(8)}"
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        return temporary
+
+    def exists(self, key: str) -> bool:
+        return self._path(key).is_file()
+
+    def list(self, prefix: str) -> Iterator[Entry]:
+        folder = self._path(prefix)
+        for directory, _, names in os.walk(folder):
+            for name in names:
+                if not name.startswith(_TEMPORARY):
+                    yield from self._entry(Path(directory) / name)
+
+    def _entry(self, path: Path) -> Iterator[Entry]:
+        try:
+            status = path.stat()
+        except FileNotFoundError:  # deleted by somebody else since the listing
+            return
+        yield Entry(path.relative_to(self.root).as_posix(), status.st_size, status.st_mtime)
+
+    def delete(self, key: str) -> None:
+        self._path(key).unlink(missing_ok=True)
+
+    def sweep_temporary(self, older_than_s: float) -> int:
+        """Remove temporary files that a killed process left behind; how many."""
+        removed = 0
+        for path in self.root.rglob(f"{_TEMPORARY}*"):
+            if path.is_file() and time.time() - path.stat().st_mtime > older_than_s:
+                path.unlink(missing_ok=True)
+                removed += 1
+        return removed
+
+
+def make_private_folder(folder: Path) -> None:
+    """Create a folder and its missing parents with mode 0700."""
+    if folder.is_dir():
+        return
+    make_private_folder(folder.parent)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    _fsync_folder(folder.parent)
+
+
+def _fsync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@cache
+def s3_client() -> Any:
+    """The process's one S3 client (making one costs 100 ms). Credentials, region and endpoint come from the default chain only."""
+    import boto3
+    from botocore.config import Config
+
+    return boto3.client("s3", config=Config(retries={"mode": "standard", "max_attempts": 8}, max_pool_connections=32))
+
+
+def s3_error_code(error: Any) -> str:
+    """The service's code, or the HTTP status where there is none: `NoSuchKey`, `404`, `PreconditionFailed`, …"""
+    return str(error.response.get("Error", {}).get("Code") or error.response["ResponseMetadata"]["HTTPStatusCode"])
+
+
+def storage_errors() -> tuple[type[Exception], ...]:
+    """What a storage that fails raises."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    return OSError, BotoCoreError, ClientError
+
+
+def s3_status(error: Any) -> int:
+    return int(error.response["ResponseMetadata"]["HTTPStatusCode"])
+
+
+@dataclass(frozen=True)
+class S3Store:
+    """A prefix of a bucket. `prefix` is empty or ends in `/`."""
+
+    bucket: str
+    prefix: str
+    encryption: Encryption = field(default_factory=lambda: Encryption("bucket"))
+
+    @property
+    def uri(self) -> str:
+        return f"s3://{self.bucket}/{self.prefix}"
+
+    def _where(self, key: str) -> dict[str, str]:
+        return {"Bucket": self.bucket, "Key": self.prefix + key}
+
+    def get(self, key: str) -> bytes:
+        from botocore.exceptions import ClientError
+
+        try:
+            return bytes(s3_client().get_object(**self._where(key))["Body"].read())
+        except ClientError as error:
+            if s3_status(error) == 404:
+                raise NotFound("no such object under the output prefix") from None
+            raise
+
+    def put(self, key: str, data: bytes) -> None:
+        s3_client().put_object(**self._where(key), Body=data, **self.encryption.headers())
+
+    def put_once(self, key: str, data: bytes) -> bool:
+        from botocore.exceptions import ClientError
+
+        for attempt in range(_CONFLICT_RETRIES):
+            try:
+                s3_client().put_object(**self._where(key), Body=data, IfNoneMatch="*", **self.encryption.headers())
+                return True
+            except ClientError as error:
+                if s3_status(error) == 412:
+                    return False
+                # 409: another conditional write of the same key is under way; AWS asks to try again.
+                if s3_status(error) != 409 or attempt == _CONFLICT_RETRIES - 1:
+                    raise
+                time.sleep(0.05 * 2**attempt)
+        raise AssertionError("unreachable")
+
+    def exists(self, key: str) -> bool:
+        from botocore.exceptions import ClientError
+
+        try:
+            s3_client().head_object(**self._where(key))
+        except ClientError as error:
+            if s3_status(error) == 404:
+                return False
+            raise
+        return True
+
+    def list(self, prefix: str) -> Iterator[Entry]:
+        pages = s3_client().get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.prefix + prefix)
+        for page in pages:
+            for item in page.get("Contents", ()):
+                yield Entry(item["Key"].removeprefix(self.prefix), item["Size"], item["LastModified"].timestamp())
+
+    def delete(self, key: str) -> None:
+        s3_client().delete_object(**self._where(key))
+
+
+def open_store(uri: str, encryption: Encryption | None = None) -> LocalStore | S3Store:
+    """The store behind a folder path, `file://` or `s3://bucket/prefix` URI.
+
+    Raises ConfigurationError for other schemes, a missing bucket name, and for S3 without encryption settings.
+    """
+    parsed = urlparse(uri)
+    if parsed.scheme == "s3":
+        if not parsed.netloc:
+            raise ConfigurationError("output.uri: an s3:// URI needs a bucket name: s3://bucket/prefix/")
+        if encryption is None:
+            raise ConfigurationError(
+                "output.encryption: not set. Notes are not written to S3 without saying how they are encrypted; "
+                "set output.encryption.kms_key=KEY (SSE-KMS), output.encryption.mode=aes256, "
+                "or output.encryption.mode=bucket to rely on the bucket's default encryption"
+            )
+        prefix = parsed.path.strip("/")
+        return S3Store(parsed.netloc, f"{prefix}/" if prefix else "", encryption)
+    if parsed.scheme not in ("", "file"):
+        raise ConfigurationError(f"output.uri: unknown scheme {parsed.scheme!r}; choices: a folder path, file://, s3://")
+    return LocalStore(Path(parsed.path if parsed.scheme else uri).absolute())
