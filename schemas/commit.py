@@ -173,7 +173,7 @@ def _scaled(value: Any, factor: int) -> Any:
 class RunStats:
     """Additive figures of some shards. Every field is a number or a (nested) mapping of numbers, so that merging is adding.
 
-    `expectations`: per key {evaluated, unexpected, crashed}. `histograms`: per name, counts per bin of schemas.histogram.EDGES.
+    `expectations`: per key {evaluated, unexpected, crashed, missing}, in rows. `histograms`: per name, counts per bin of schemas.histogram.EDGES.
     `seconds`: wall-clock per stage. `tokens`: source, generated, padded, truncated. `fields`: summarized notes whose record has that field.
     """
 
