@@ -1,0 +1,68 @@
+"""Column mapping, and values as strings."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pyarrow as pa
+import pytest
+
+from schemas.errors import ConfigurationError
+from transforms.columns import ColumnMap, as_strings
+
+
+def test_mapped_named_constant_and_passed_through() -> None:
+    columns = ColumnMap({"note_id": "id", "text": "body", "note_type": "kind"})
+    found = columns.locate(["id", "body", "written_at", "ward"], {"kind": "ED", "year": "2024"}, 0)
+    assert found.read == {"note_id": "id", "text": "body", "written_at": "written_at"}
+    assert found.constant == {"note_type": "ED"}
+    assert found.passthrough == ("ward",)
+    assert found.passthrough_constant == {"year": "2024"}
+
+
+def test_passthrough_can_be_nothing_or_some() -> None:
+    names = ["note_id", "text", "a", "b"]
+    assert ColumnMap({}, "none").locate(names, {"y": "1"}, 0).passthrough == ()
+    assert ColumnMap({}, ("b",)).locate(names, {"y": "1"}, 0).passthrough == ("b",)
+
+
+def test_a_missing_column_says_what_was_found() -> None:
+    with pytest.raises(ConfigurationError, match="file 3 has no column 'text' for text; found: note_id, body, year"):
+        ColumnMap().locate(["note_id", "body"], {"year": "1"}, 3)
+    with pytest.raises(ConfigurationError, match="no column 'signed' for written_at"):
+        ColumnMap({"written_at": "signed"}).locate(["note_id", "text"], {}, 0)
+
+
+def test_unknown_fields_and_passthrough_words_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="unknown field 'body'; choices: note_id, text"):
+        ColumnMap({"body": "x"})
+    with pytest.raises(ConfigurationError, match="'some'; choices: all, none"):
+        ColumnMap({}, "some")
+
+
+@pytest.mark.parametrize(
+    ("array", "expected"),
+    [
+        (pa.array([1, None]), ["1", None]),
+        (pa.array(["a", None]).dictionary_encode(), ["a", None]),
+        (pa.array([b"a\xc3\xa9"]), ["aé"]),
+        (pa.array([None, None]), [None, None]),
+        (pa.array([dt.date(2025, 3, 1)]), ["2025-03-01"]),
+        (pa.array([dt.datetime(2025, 3, 1, 4, 5, 6, 789)]), ["2025-03-01T04:05:06"]),
+        (pa.array([dt.datetime(2025, 3, 1, 4)]).cast(pa.timestamp("ms", "Europe/Paris")), ["2025-03-01T04:00:00Z"]),
+    ],
+)
+def test_values_become_strings(array: pa.Array, expected: list[str | None]) -> None:
+    assert as_strings(array, "note_id") == (expected, [])
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.binary()])
+def test_invalid_utf8_is_found_by_position(kind: pa.DataType) -> None:
+    raw = pa.array([b"good", b"\xff\xfe", None], pa.large_binary() if kind == pa.large_string() else pa.binary())
+    array = raw if kind == pa.binary() else pa.Array.from_buffers(kind, 3, raw.buffers())
+    assert as_strings(array, "text") == (["good", None, None], [1])
+
+
+def test_nested_columns_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="the column for text has the type list"):
+        as_strings(pa.array([["a"]]), "text")

@@ -1,0 +1,261 @@
+"""Reading: a segment of the plan becomes its shards' notes, streamed once, in row order.
+
+What cannot be read is never lost: a file that cannot be opened is one rejection row, a planned row that cannot be read is one rejection row each.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+
+from schemas.commit import InputFile, Piece, RunStats, Segment, Shard
+from schemas.errors import ChartmillError
+from schemas.note import BATCH_SCHEMA, NOTE_SCHEMA, PASSTHROUGH_PREFIX
+from schemas.rejection import Reason, Rejection, Stage
+from transforms.batch import NoteBatch, guarded
+from transforms.columns import ColumnMap, LocatedColumns, as_strings
+from transforms.inputs import CORRUPT_FILE_ERRORS, current_identity, is_storage_failure, open_input, partition_values
+from transforms.ledger import commit_key
+from transforms.store import Store
+
+_ROWS_PER_READ = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Some consecutive rows of one file: those that could be decoded, and rejections for those that could not."""
+
+    table: pa.Table = field(repr=False)
+    rejections: tuple[Rejection, ...] = field(repr=False)
+
+
+def read_segment(
+    segment: Segment, columns: ColumnMap, wanted: Callable[[Shard], bool] = lambda shard: True
+) -> Iterator[NoteBatch]:
+    """The segment's shards in order, but for those not `wanted` (asked just before each is read) and those whose file is not what was planned.
+
+    Raises ChartmillError when the storage itself fails: the shard stays to be done by the next run.
+    """
+    stream = _RowStream(segment, columns)
+    for shard in segment.shards:
+        if wanted(shard) and all(stream.is_as_planned(piece.file) for piece in shard.pieces):
+            started = time.perf_counter()
+            batch = _read_shard(shard, stream)
+            yield batch.counted(seconds={"read": time.perf_counter() - started})
+
+
+def _read_shard(shard: Shard, stream: _RowStream) -> NoteBatch:
+    tables: list[pa.Table] = []
+    rejections: list[Rejection] = []
+    for piece in shard.pieces:
+        problem = stream.files[piece.file].problem
+        if problem:
+            rejections.append(Rejection(piece.file, None, Stage.PLAN, problem))
+            continue
+        for rows in stream.rows(piece):
+            kept, duplicates = _without_duplicates(rows, shard.duplicates.get(piece.file, ()))
+            tables.append(kept)
+            rejections += [*rows.rejections, *duplicates]
+    return NoteBatch(shard, _joined(tables), tuple(rejections), RunStats(shards=1, notes_in=shard.rows))
+
+
+def _joined(tables: Sequence[pa.Table]) -> pa.Table:
+    """All rows as one contiguous table; pass-through columns whose types differ between small files become strings."""
+    if not tables:
+        return BATCH_SCHEMA.empty_table()
+    try:
+        return pa.concat_tables(tables, promote_options="permissive").combine_chunks()
+    except (pa.ArrowTypeError, pa.ArrowInvalid):
+        return pa.concat_tables([_stringly(t) for t in tables], promote_options="permissive").combine_chunks()
+
+
+def _stringly(table: pa.Table) -> pa.Table:
+    for position, column in enumerate(table.schema):
+        if column.name.startswith(PASSTHROUGH_PREFIX):
+            values = [None if v is None else str(v) for v in table.column(position).to_pylist()]
+            table = table.set_column(position, column.name, pa.array(values, pa.string()))
+    return table
+
+
+def _without_duplicates(rows: _Rows, duplicates: Sequence[int]) -> tuple[pa.Table, list[Rejection]]:
+    if not duplicates:
+        return rows.table, []
+    lost = set(duplicates)
+    places = rows.table.column("source_row").to_pylist()
+    doubles = [i for i, row in enumerate(places) if row in lost]
+    if not doubles:
+        return rows.table, []
+    note_ids, file = rows.table.column("note_id"), rows.table.column("source_file")[0].as_py()
+    rejected = [Rejection(file, places[i], Stage.PLAN, Reason.DUPLICATE_ID, note_ids[i].as_py()) for i in doubles]
+    return rows.table.take(pa.array([i for i, row in enumerate(places) if row not in lost], pa.int64())), rejected
+
+
+class _RowStream:
+    """Rows of the segment's files, read forward; going back within a file opens it again."""
+
+    def __init__(self, segment: Segment, columns: ColumnMap) -> None:
+        self.files = {file.number: file for file in segment.files}
+        self._locations = segment.locations
+        self._columns = columns
+        self._as_planned: dict[int, bool] = {}
+        self._open: _OpenFile | None = None
+        # Per file, the last row group that any shard of this segment needs: nothing behind it is decoded.
+        self._last_groups: dict[int, int] = {}
+        for piece in (p for shard in segment.shards for p in shard.pieces if p.row_groups):
+            self._last_groups[piece.file] = max(self._last_groups.get(piece.file, 0), piece.row_groups[-1])
+
+    def is_as_planned(self, number: int) -> bool:
+        """Whether the file still is what was planned (or was unreadable already then); asked of the storage once."""
+        if number not in self._as_planned:
+            file = self.files[number]
+            location = self._locations.get(number)
+            self._as_planned[number] = bool(file.problem) or (location is not None and current_identity(location) == file.identity)
+        return self._as_planned[number]
+
+    def rows(self, piece: Piece) -> Iterator[_Rows]:
+        """The piece's rows; those that cannot be read come as rejections.
+
+        After damage is met the rest of the piece is read row group by row group, since one read may have spanned several.
+        """
+        position = piece.start
+        try:
+            while position < piece.stop:
+                rows = self._opened(piece, position).read(position, min(piece.stop, position + _ROWS_PER_READ))
+                position += rows.table.num_rows + len(rows.rejections)
+                yield rows
+        except CORRUPT_FILE_ERRORS as error:
+            self._open = None
+            _refuse_storage_failure(error, piece.file)
+            for group in piece.row_groups:
+                yield from self._salvaged(piece, position, group)
+
+    def _opened(self, piece: Piece, position: int) -> _OpenFile:
+        if self._open is None or self._open.file.number != piece.file or not self._open.can_reach(position):
+            groups = range(piece.row_groups[0], self._last_groups[piece.file] + 1)
+            self._open = _OpenFile(self.files[piece.file], self._locations[piece.file], self._columns, groups)
+        return self._open
+
+    def _salvaged(self, piece: Piece, start: int, group: int) -> Iterator[_Rows]:
+        """What one row group still gives of the piece's rows from `start` on; the others as rejections."""
+        try:
+            file = _OpenFile(self.files[piece.file], self._locations[piece.file], self._columns, range(group, group + 1))
+        except CORRUPT_FILE_ERRORS as error:
+            raise ChartmillError(f"file {piece.file} could be opened before and cannot be now ({type(error).__name__}); run again") from None
+        position, stop = max(start, file.first_row), min(piece.stop, file.end_row)
+        try:
+            while position < stop:
+                rows = file.read(position, min(stop, position + _ROWS_PER_READ))
+                position += rows.table.num_rows + len(rows.rejections)
+                yield rows
+        except CORRUPT_FILE_ERRORS as error:
+            _refuse_storage_failure(error, piece.file)
+            lost = tuple(Rejection(piece.file, row, Stage.READ, Reason.FILE_CORRUPT) for row in range(position, stop))
+            yield _Rows(BATCH_SCHEMA.empty_table(), lost)
+
+
+def _refuse_storage_failure(error: Exception, file: int) -> None:
+    if is_storage_failure(error):
+        raise ChartmillError(f"file {file} cannot be read now: the storage failed ({type(error).__name__})") from None
+
+
+class _OpenFile:
+    """Some neighbouring row groups of one Parquet file, streamed: rows [first_row, end_row)."""
+
+    def __init__(self, file: InputFile, location: str, columns: ColumnMap, groups: range) -> None:
+        self.file = file
+        parquet = open_input(location)
+        metadata = parquet.metadata
+        self._located = columns.locate(parquet.schema_arrow.names, partition_values(file.path), file.number)
+        self.first_row = self._position = sum(metadata.row_group(i).num_rows for i in range(groups.start))
+        self.end_row = self.first_row + sum(metadata.row_group(i).num_rows for i in groups)
+        wanted = [*dict.fromkeys(self._located.read.values()), *self._located.passthrough]
+        self._batches = parquet.iter_batches(batch_size=_ROWS_PER_READ, row_groups=list(groups), columns=wanted)
+        self._ahead: pa.RecordBatch | None = None
+
+    def can_reach(self, position: int) -> bool:
+        return position >= self._position
+
+    def read(self, start: int, stop: int) -> _Rows:
+        """Rows from `start` on, up to `stop` and to the end of what one read gives; at least one."""
+        while True:
+            if self._ahead is None or not self._ahead.num_rows:
+                self._ahead = next(self._batches, None)
+                if self._ahead is None:
+                    raise EOFError("fewer rows than the file's own footer says")
+            skip = start - self._position
+            if skip < self._ahead.num_rows:
+                break
+            self._position += self._ahead.num_rows
+            self._ahead = None
+        taken = self._ahead.slice(skip, stop - start)
+        self._ahead = self._ahead.slice(skip + taken.num_rows)
+        self._position = start + taken.num_rows
+        return _to_rows(taken, self._located, self.file.number, start)
+
+
+def _to_rows(batch: pa.RecordBatch, located: LocatedColumns, file: int, first_row: int) -> _Rows:
+    """Convert rows [first_row, first_row + batch.num_rows) of a file to BATCH_SCHEMA plus prefixed pass-through columns."""
+    count = batch.num_rows
+    values: dict[str, list[Any]] = {}
+    unreadable: set[int] = set()
+    for target in NOTE_SCHEMA.names:
+        if target in located.read:
+            values[target], bad = as_strings(batch.column(located.read[target]), target)
+            unreadable.update(bad)
+        else:
+            values[target] = [located.constant.get(target)] * count
+    keep = [i for i in range(count) if i not in unreadable]
+    columns = {f.name: pa.array([values[f.name][i] for i in keep], type=f.type) for f in NOTE_SCHEMA}
+    columns["source_file"] = pa.array([file] * len(keep), pa.int32())
+    columns["source_row"] = pa.array([first_row + i for i in keep], pa.int64())
+    positions = pa.array(keep, pa.int64())
+    for name in located.passthrough:
+        # take copies, so that nothing pins the decoded row group.
+        columns[PASSTHROUGH_PREFIX + name] = batch.column(name).take(positions)
+    for name, value in located.passthrough_constant.items():
+        columns[PASSTHROUGH_PREFIX + name] = pa.array([value] * len(keep), pa.string())
+    rejected = (Rejection(file, first_row + i, Stage.READ, Reason.ROW_UNREADABLE, values["note_id"][i]) for i in sorted(unreadable))
+    return _Rows(pa.table(columns), tuple(rejected))
+
+
+class ReadNotes(beam.PTransform):  # type: ignore[misc]
+    """Segment -> one NoteBatch per shard that is still to be done, in row order.
+
+    The store is asked again for every shard, because runners repeat bundles and other runs may be at work. After `deadline` (seconds since
+    the epoch) no further shard is started. Shards of a file that changed or vanished since the plan are left for the next run's plan.
+    """
+
+    def __init__(self, columns: ColumnMap, store: Store, version: str, deadline: float | None = None) -> None:
+        super().__init__()
+        self._do = _Read(columns, store, version, deadline)
+
+    def expand(self, segments: Any) -> Any:
+        return segments | beam.ParDo(self._do)
+
+
+class _Read(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, columns: ColumnMap, store: Store, version: str, deadline: float | None) -> None:
+        self._columns = columns
+        self._store = store
+        self._version = version
+        self._deadline = deadline
+
+    def process(self, segment: Segment) -> Iterator[NoteBatch]:
+        batches = read_segment(segment, self._columns, self._is_to_do)
+        while True:
+            # Only the reading is guarded: what is done with a batch happens inside the yield.
+            with guarded("read"):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
+
+    def _is_to_do(self, shard: Shard) -> bool:
+        if self._deadline is not None and time.time() >= self._deadline:
+            return False
+        return not self._store.exists(commit_key(self._version, shard.id))
