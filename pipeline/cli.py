@@ -1,0 +1,270 @@
+"""The command line. Heavy packages are imported inside the commands, so that `--help` answers at once.
+
+Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 finished but held by the gate.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from schemas.errors import ChartmillError, ConfigurationError
+
+DONE, FAILED, USAGE, HELD = 0, 1, 2, 3
+
+app = typer.Typer(
+    name="chartmill",
+    help="Turn medical notes into summaries and structured records, with evidence, a contract and a report.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+
+
+class Backend(StrEnum):
+    TORCH = "torch"
+    ECHO = "echo"
+
+
+class LogFormat(StrEnum):
+    AUTO = "auto"
+    PLAIN = "plain"
+    JSON = "json"
+    NONE = "none"
+
+
+Inputs = Annotated[list[str] | None, typer.Option("--input", "-i", help="Parquet file, folder, glob or s3:// URI; repeat for several.")]
+Output = Annotated[str | None, typer.Option("--output", "-o", help="Folder or s3:// prefix for everything the run writes.")]
+Config = Annotated[Path | None, typer.Option("--config", "-c", help="Job file (see `chartmill init`).")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", "-s", help="Override a key of the job file: `--set gate.max_flagged_share=0.2`.")]
+Engine = Annotated[Backend | None, typer.Option("--engine", help="`torch` generates; `echo` needs no model (for tests and load).")]
+Model = Annotated[str | None, typer.Option("--model", help="`default`, a folder, an s3:// prefix, or a hub id with --allow-download.")]
+ShardNotes = Annotated[int | None, typer.Option("--shard-notes", help="Notes per commit, for files not planned before.")]
+Limit = Annotated[int | None, typer.Option("--limit", help="At least this many notes, rounded up to whole shards.")]
+AllowDownload = Annotated[bool, typer.Option("--allow-download", help="Let --model fetch a hub id.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON line last.")]
+
+
+@app.command(epilog="Example: `chartmill run --input notes/ --output out/ --set tasks.summary.decode.num_beams=4`")
+def run(
+    inputs: Inputs = None,
+    output: Output = None,
+    config: Config = None,
+    overrides: Overrides = None,
+    engine: Engine = None,
+    model: Model = None,
+    shard_notes: ShardNotes = None,
+    limit: Limit = None,
+    max_minutes: Annotated[float | None, typer.Option("--max-minutes", help="Start no further shard after this time; exit 0.")] = None,
+    allow_download: AllowDownload = False,
+    run_id: Annotated[str | None, typer.Option("--run-id", help="Name of this run; by default time and a random suffix.")] = None,
+    log_format: Annotated[LogFormat, typer.Option("--log-format", help="How progress is shown on stderr.")] = LogFormat.AUTO,
+    as_json: AsJson = False,
+) -> None:
+    """Summarize notes and write summaries, records, rejections and a report. Run it again to resume or to add new files.
+
+    Apache Beam's own options follow after `--`: `-- --direct_num_workers=2 --direct_running_mode=multi_processing`.
+    """
+    job = _job(config, overrides, inputs, output, engine, model, shard_notes, limit, allow_download, max_minutes)
+    from functools import partial
+
+    from pipeline.progress import show_progress
+    from pipeline.run import run_job
+
+    outcome = run_job(job, run_id=run_id, beam_options=_beam_options(), watch=partial(show_progress, style=log_format.value))
+    from pipeline.terminal import print_outcome
+
+    print_outcome(outcome.published.report, job.output.uri, outcome.published.released)
+    if outcome.message:
+        print(f"error: {outcome.message}", file=sys.stderr)
+    _finish(outcome.exit_code, as_json, report=outcome.published.report, error=outcome.message or None)
+
+
+@app.command(epilog="Example: `chartmill plan --input notes/ --output out/`")
+def plan(
+    inputs: Inputs = None,
+    output: Output = None,
+    config: Config = None,
+    overrides: Overrides = None,
+    engine: Engine = None,
+    model: Model = None,
+    shard_notes: ShardNotes = None,
+    limit: Limit = None,
+    allow_download: AllowDownload = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a run would do: files, shards, notes, done and to do, duplicates, time. Loads no model and writes nothing."""
+    job = _job(config, overrides, inputs, output, engine, model, shard_notes, limit, allow_download)
+    from pipeline.preview import preview
+    from pipeline.terminal import print_preview
+
+    figures = preview(job)
+    print_preview(figures)
+    _finish(DONE, as_json, plan=figures)
+
+
+@app.command(epilog='Example: `chartmill report out/ --accept --reason "reviewed 50 flagged summaries"`')
+def report(
+    output: Annotated[str, typer.Argument(metavar="OUT", help="Folder or s3:// prefix of a run.")],
+    accept: Annotated[bool, typer.Option("--accept", help="Release a run that the gate held; goes on record.")] = False,
+    reason: Annotated[str, typer.Option("--reason", help="Why it is accepted (no patient data: it is shown in the report).")] = "",
+    config: Config = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Publish the newest run again from what is committed; with --accept, release it although the gate holds."""
+    if reason and not accept:
+        raise ConfigurationError("--reason: only with --accept")
+    job = _job(config, overrides, None, output, None, None, None, None, False)
+    from pipeline.publish import publish
+    from pipeline.terminal import print_outcome
+    from transforms.store import open_store
+
+    encryption = job.output.encryption.settings() if job.output.encryption else None
+    published = publish(
+        open_store(job.output.uri, encryption),
+        accept=(reason or "no reason given") if accept else None,
+        sweep_after_s=60 * job.run.sweep_after_minutes,
+    )
+    print_outcome(published.report, job.output.uri, published.released)
+    _finish(HELD if published.complete and not published.released else DONE, as_json, report=published.report)
+
+
+@app.command(epilog="Example: `chartmill init > job.yaml`, or `chartmill init job.yaml`")
+def init(path: Annotated[Path | None, typer.Argument(help="File to write; by default the terminal.")] = None) -> None:
+    """Write a job file with every key, its default and what it does."""
+    text = (Path(__file__).parent / "job.yaml").read_text(encoding="utf-8")
+    if path is None:
+        print(text, end="")
+        return
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise ConfigurationError("init: the file exists already; it is not overwritten") from None
+
+
+@app.command(epilog="Example: `chartmill sample --notes 200 --output sample/`")
+def sample(
+    notes: Annotated[int, typer.Option("--notes", min=1, help="How many notes.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for notes/ and gold/.")],
+    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same notes.")] = 0,
+    dirty_share: Annotated[float, typer.Option("--dirty-share", min=0, max=1, help="Share of damaged rows.")] = 0.06,
+    files: Annotated[int, typer.Option("--files", min=1, help="How many Parquet files.")] = 4,
+    as_json: AsJson = False,
+) -> None:
+    """Write synthetic notes with gold records, some of them damaged on purpose: for demos, tests and load. No real patient is in them."""
+    from dataclasses import asdict
+
+    from pipeline.sample import write_sample
+
+    summary = asdict(write_sample(notes, output, seed=seed, dirty_share=dirty_share, files=files))
+    from pipeline.terminal import print_sample
+
+    print_sample(summary, output)
+    _finish(DONE, as_json, sample={key: str(value) if isinstance(value, Path) else value for key, value in summary.items()})
+
+
+def _job(
+    config: Path | None,
+    overrides: Sequence[str] | None,
+    inputs: Sequence[str] | None,
+    output: str | None,
+    engine: Backend | None,
+    model: str | None,
+    shard_notes: int | None,
+    limit: int | None,
+    allow_download: bool,
+    max_minutes: float | None = None,
+) -> Any:
+    from pipeline.config import load_job
+
+    return load_job(
+        config,
+        overrides or (),
+        {
+            "input.uris": list(inputs) if inputs else None,
+            "output.uri": output,
+            "engine.backend": engine.value if engine else None,
+            "tasks.summary.model": model,
+            "engine.shard_notes": shard_notes,
+            "engine.allow_download": allow_download or None,
+            "run.limit": limit,
+            "run.max_minutes": max_minutes,
+        },
+    )
+
+
+_after_dashes: list[str] = []
+
+
+def _beam_options() -> list[str]:
+    return list(_after_dashes)
+
+
+def _finish(code: int, as_json: bool, **result: Any) -> None:
+    if as_json:
+        print(json.dumps({"exit_code": code, **result}, sort_keys=True), flush=True)
+    raise typer.Exit(code)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point. Everything after `--` is kept for Beam; nothing that escapes may quote patient text."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    cut = arguments.index("--") if "--" in arguments else len(arguments)
+    _after_dashes[:] = arguments[cut + 1 :]
+    _quiet()
+    as_json = "--json" in arguments[:cut]
+    try:
+        code = app(arguments[:cut], standalone_mode=False)
+    except typer.TyperException as error:  # usage errors
+        error.show()
+        return _failed(USAGE, None, as_json)
+    except typer.Abort:
+        return _failed(FAILED, "interrupted", as_json)
+    except ConfigurationError as error:
+        return _failed(USAGE, str(error), as_json)
+    except ChartmillError as error:
+        return _failed(FAILED, _first_line(error), as_json)
+    except KeyboardInterrupt:
+        return _failed(FAILED, "interrupted; run again to go on", as_json)
+    except Exception as error:  # noqa: BLE001 - the last edge: the message may quote a note, so only kind and place are told
+        from transforms.batch import describe_error
+
+        return _failed(FAILED, f"{describe_error(error)} (the message is withheld: it may quote patient text)", as_json)
+    return int(code or 0)
+
+
+def _first_line(error: BaseException) -> str:
+    """Beam appends the step that was running, on the same line."""
+    return str(error).splitlines()[0]
+
+
+def _failed(code: int, message: str | None, as_json: bool) -> int:
+    if message:
+        print(f"error: {message}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"exit_code": code, "error": message}), flush=True)
+    return code
+
+
+def _quiet() -> None:
+    """Keep other libraries from logging what they were working on: Beam logs whole tracebacks, Great Expectations redirects warnings."""
+    import logging
+
+    logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
+    for name in ("apache_beam", "great_expectations", "py.warnings", "transformers", "urllib3", "botocore"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,218 @@
+"""The job file: every key has a default, unknown keys are errors that name the choices, `--set a.b=c` overrides.
+
+Pydantic guards this edge only; inside, the job is made of frozen dataclasses. Errors never print input values: they may hold paths with names in them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from schemas.errors import ConfigurationError
+from schemas.note import NOTE_SCHEMA
+from transforms.store import Encryption
+
+
+class Section(BaseModel):
+    """A part of the job file."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, frozen=True)
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Auto = Literal["auto"]
+
+
+class InputSection(Section):
+    uris: tuple[str, ...] = ()
+    columns: dict[str, str] = {}
+    passthrough: Literal["all", "none"] | tuple[str, ...] = "all"
+    duplicates: Literal["first", "latest", "all"] = "first"
+
+    @model_validator(mode="after")
+    def _known_fields(self) -> InputSection:
+        for name in self.columns:
+            if name not in NOTE_SCHEMA.names:
+                raise ValueError(f"columns: unknown field {name!r}; choices: {', '.join(NOTE_SCHEMA.names)}")
+        return self
+
+
+class EncryptionSection(Section):
+    mode: Literal["kms", "aes256", "bucket"] = "kms"
+    kms_key: str | None = None
+
+    @model_validator(mode="after")
+    def _key_for_kms(self) -> EncryptionSection:
+        if (self.mode == "kms") != (self.kms_key is not None):
+            raise ValueError("mode kms needs kms_key, and only mode kms takes one; choices for mode: kms, aes256, bucket")
+        return self
+
+    def settings(self) -> Encryption:
+        return Encryption(self.mode, self.kms_key)
+
+
+class OutputSection(Section):
+    uri: str = ""
+    encryption: EncryptionSection | None = None
+    keep_rejected_text: bool = False
+
+
+class ContractSection(Section):
+    suite: str = "default"
+
+
+class SegmentSection(Section):
+    max_source_tokens: Auto | Annotated[int, Field(ge=16)] = "auto"
+
+
+class DecodeSection(Section):
+    """None means: as the model's own generation settings say."""
+
+    num_beams: Annotated[int, Field(ge=1, le=64)] | None = None
+    max_new_tokens: Annotated[int, Field(ge=1, le=4096)] | None = None
+    min_new_tokens: Annotated[int, Field(ge=0, le=4096)] | None = None
+    length_penalty: float | None = None
+    no_repeat_ngram_size: Annotated[int, Field(ge=0)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0)] | None = None
+
+
+class SummaryTask(Section):
+    model: str = "default"
+    prefix: str = ""
+    decode: DecodeSection = DecodeSection()
+
+
+class RecordTask(Section):
+    reader: Literal["rules"] = "rules"
+
+
+class TasksSection(Section):
+    summary: SummaryTask = SummaryTask()
+    record: RecordTask = RecordTask()
+
+
+class EngineSection(Section):
+    backend: Literal["torch", "echo"] = "torch"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: Auto | Annotated[int, Field(ge=1)] = "auto"
+    tokens_per_batch: Annotated[int, Field(ge=64)] = 8192
+    shard_notes: Auto | Annotated[int, Field(ge=1)] = "auto"
+    delay_ms: Annotated[float, Field(ge=0)] = 0.0
+    allow_download: bool = False
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+class VerifySection(Section):
+    checks: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ("numbers", "units", "repetition", "truncation", "coverage")
+
+
+class GateSection(Section):
+    max_quarantined_share: Share = 0.05
+    max_flagged_share: Share = 0.10
+    contract: Literal["pass", "ignore"] = "pass"
+
+
+class RunSection(Section):
+    runner: str = "FnApiRunner"
+    max_minutes: Annotated[float, Field(gt=0)] | None = None
+    limit: Annotated[int, Field(ge=1)] | None = None
+    sweep_after_minutes: Annotated[float, Field(ge=0)] = 60.0
+
+
+class Job(Section):
+    """The whole job file."""
+
+    input: InputSection = InputSection()
+    output: OutputSection = OutputSection()
+    contract: ContractSection = ContractSection()
+    segment: SegmentSection = SegmentSection()
+    tasks: TasksSection = TasksSection()
+    engine: EngineSection = EngineSection()
+    verify: VerifySection = VerifySection()
+    gate: GateSection = GateSection()
+    run: RunSection = RunSection()
+
+
+def load_job(path: Path | None = None, overrides: Sequence[str] = (), settings: Mapping[str, Any] | None = None) -> Job:
+    """The job from a YAML file, `settings` (dotted keys, None values are skipped) and `a.b=c` overrides, later ones winning.
+
+    Raises ConfigurationError naming the key and the choices; values from the file are never repeated.
+    """
+    raw = _read_yaml(path) if path else {}
+    for key, value in (settings or {}).items():
+        if value is not None:
+            _assign(raw, key, value)
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise ConfigurationError(f"--set: {key.split('.')[0]}…: expected KEY.KEY=VALUE")
+        _assign(raw, key.strip(), _parse_value(key, text))
+    try:
+        return Job.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigurationError("; ".join(_explain(e) for e in error.errors(include_input=False, include_url=False))) from None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"--config: the job file cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ConfigurationError(f"--config: the job file is not valid YAML{where}") from None
+    if raw is not None and not isinstance(raw, dict):
+        raise ConfigurationError(f"--config: the job file holds a {type(raw).__name__}, not sections; choices: {', '.join(Job.model_fields)}")
+    return raw or {}
+
+
+def _parse_value(key: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigurationError(f"--set {key}: the value is not valid YAML; quote it") from None
+
+
+def _assign(raw: dict[str, Any], dotted: str, value: Any) -> None:
+    *sections, last = dotted.split(".")
+    for section in sections:
+        inner = raw.setdefault(section, {})
+        if inner is None:
+            inner = raw[section] = {}
+        if not isinstance(inner, dict):
+            raise ConfigurationError(f"{dotted}: {section} is a value, not a section")
+        raw = inner
+    raw[last] = value
+
+
+def _explain(error: Mapping[str, Any]) -> str:
+    path = [str(part) for part in error["loc"]]
+    if error["type"] == "extra_forbidden":
+        choices = _choices(path[:-1])
+        near = get_close_matches(path[-1], choices, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        return f"{'.'.join(path)}: unknown key{hint}; choices: {', '.join(choices)}"
+    # Drop the name of the union member that pydantic appends to the location.
+    keys = [part for part in path if not part.startswith(("literal[", "tuple[", "constrained-", "int", "float"))]
+    return f"{'.'.join(keys)}: {error['msg'].removeprefix('Value error, ')}"
+
+
+def _choices(path: Sequence[str]) -> list[str]:
+    model: Any = Job
+    for part in path:
+        annotation = model.model_fields[part].annotation
+        members = getattr(annotation, "__args__", (annotation,))
+        model = next((m for m in members if isinstance(m, type) and issubclass(m, BaseModel)), None)
+        if model is None:
+            return []
+    return list(model.model_fields)

@@ -1,0 +1,43 @@
+"""The same job by plain function calls, without Beam: what every runner's rows are compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from pipeline.planning import RunPlan
+from pipeline.prepare import PreparedJob
+from transforms.batch import NoteBatch, compose, timed
+from transforms.commit import commit_batch
+from transforms.engine import load_engine
+from transforms.generate import bound, generate_batch
+from transforms.read import read_segment
+from transforms.record import record_batch
+from transforms.segment import segment_batch
+from transforms.validate import Validator, validate_batch
+from transforms.verify import verify_batch
+
+
+def run_directly(prepared: PreparedJob, run_plan: RunPlan) -> None:
+    """Do every shard of the plan in this thread and commit it. Raises what the stages raise."""
+    steps = job_steps(prepared)
+    settings = prepared.commit_settings(run_plan.plan.run_id)
+    for segment in run_plan.to_do:
+        for batch in read_segment(segment, prepared.plan_settings().columns):
+            commit_batch(steps(batch), prepared.store, settings)
+
+
+def job_steps(prepared: PreparedJob) -> Callable[[NoteBatch], NoteBatch]:
+    """All stages between reading and committing as one function; loads the model."""
+    keep_text = prepared.job.output.keep_rejected_text
+    validate = partial(validate_batch, validator=Validator(prepared.suite), keep_rejected_text=keep_text)
+    engine = load_engine(bound(prepared.engine, prepared.task.model))
+    prepared.task.check(engine)
+    stages: dict[str, Callable[[NoteBatch], NoteBatch]] = {
+        "validate": validate,
+        "segment": segment_batch,
+        "generate": partial(generate_batch, engine=engine, task=prepared.task),
+        "record": record_batch,
+        "verify": partial(verify_batch, checks=prepared.job.verify.checks),
+    }
+    return compose([partial(timed, name, step) for name, step in stages.items()])

@@ -1,0 +1,231 @@
+"""Publishing: what is committed becomes a report and, when the gate lets it pass, a release. A plain function of the store, safe to repeat.
+
+Nothing that is released is deleted before its replacement is released. Order: report, then (only for a complete run that passes) `live.json`, removal
+of what is no longer live, the rolled-up commits, `_SUCCESS` and `_CURRENT.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pipeline.gate import check_gate
+from pipeline.report import render_report
+from schemas.commit import CommitRecord, Plan, PlannedShard, RunStats, digest
+from schemas.errors import AccountingError, ConfigurationError
+from schemas.expectations import read_suite
+from schemas.histogram import EDGES
+from transforms.commit import KINDS, SCHEMAS, data_folder, to_parquet, utc_now
+from transforms.ledger import load_commits, newest_plan, roll_commits, runs_folder
+from transforms.stats import merge_stats
+from transforms.store import LocalStore, NotFound, Store
+from transforms.validate import merge_expectations
+
+_log = logging.getLogger(__name__)
+
+SUCCESS = "_SUCCESS"
+CURRENT = "_CURRENT.json"
+REPORT_JSON = "report.json"
+REPORT_HTML = "report.html"
+# The output's one empty file per kind, so that every kind can be read when nothing was rejected.
+_EMPTY = "0" * 16
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """`report` is the content of report.json. `released`: `_SUCCESS` stands and `_CURRENT.json` names this version."""
+
+    report: Mapping[str, Any] = field(repr=False)
+    complete: bool
+    released: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Live:
+    """The current shards of the newest plan, each with its commit record where it has one."""
+
+    plan: Plan
+    commits: Mapping[str, CommitRecord] = field(repr=False)
+
+    def records(self, shards: Sequence[PlannedShard]) -> list[CommitRecord]:
+        return [self.commits[shard.id] for shard in shards if shard.id in self.commits]
+
+    @property
+    def remaining(self) -> list[PlannedShard]:
+        return [shard for shard in self.plan.scope if shard.id not in self.commits]
+
+    def fingerprint(self) -> str:
+        """Names exactly this set of committed shards: what an acceptance is given for."""
+        return digest(sorted(r.shard.id for r in self.records(self.plan.current)))
+
+
+def publish(
+    store: Store,
+    version: str | None = None,
+    *,
+    accept: str | None = None,
+    sweep_after_s: float = 3600.0,
+    run_seconds: float | None = None,
+    model_loads: int | None = None,
+) -> Published:
+    """Report on, and if possible release, the newest plan of a version (by default: of the output folder).
+
+    `accept`: release although the gate holds, for this reason, on record. Raises ConfigurationError when nothing was ever planned, AccountingError when
+    a figure does not add up (then nothing is published).
+    """
+    plan = newest_plan(store, version)
+    if plan is None:
+        raise ConfigurationError("no run has been planned in this output folder; `chartmill run` makes one")
+    live = _Live(plan, load_commits(store, plan.version))
+    stats = merge_stats(record.stats for record in live.records(live.plan.scope))
+    _assert_accounted(live, stats)
+    contract = merge_expectations(_suite(live.plan), stats.expectations)
+    gate = check_gate(stats, contract, live.plan.files, live.plan.settings["gate"])
+    complete = not live.remaining
+    gate["accepted"] = _acceptance(store, live, accept if complete and not gate["passed"] else None)
+    report = _report(store, live, stats, contract, gate, _run_figures(store, live, run_seconds, model_loads))
+    store.put(REPORT_JSON, json.dumps(report, indent=1, sort_keys=True).encode())
+    store.put(REPORT_HTML, render_report(report).encode())
+    released = complete and (gate["passed"] or gate["accepted"] is not None)
+    if released:
+        _release(store, live, report, sweep_after_s)
+    return Published(report, complete, released)
+
+
+def _suite(plan: Plan) -> Any:
+    return read_suite(json.dumps(plan.settings["suite"]), "the plan's contract")
+
+
+def _assert_accounted(live: _Live, stats: RunStats) -> None:
+    """Notes in = summarized + quarantined, and notes in = the rows that were planned, shard by shard."""
+    for shard in live.plan.current:
+        record = live.commits.get(shard.id)
+        if record and record.stats.notes_in != shard.rows:
+            raise AccountingError(f"shard {shard.id}: {shard.rows} notes planned, {record.stats.notes_in} committed")
+    if stats.notes_in != stats.notes_summarized + stats.notes_quarantined:
+        raise AccountingError(
+            f"{stats.notes_in} notes in, but {stats.notes_summarized} summarized and {stats.notes_quarantined} quarantined"
+        )
+
+
+def _acceptance(store: Store, live: _Live, reason: str | None) -> dict[str, Any] | None:
+    """The recorded acceptance of exactly these shards, if there is one; put on record first when a reason is given."""
+    key = f"{runs_folder(live.plan.version)}/accepted/{live.fingerprint()}.json"
+    if reason is not None:
+        store.put_once(key, json.dumps({"at": utc_now(), "run_id": live.plan.run_id, "reason": reason}).encode())
+    try:
+        return dict(json.loads(store.get(key)))
+    except NotFound:
+        return None
+
+
+def _run_figures(store: Store, live: _Live, seconds: float | None, loads: int | None) -> dict[str, Any]:
+    """What this run itself did. Wall-clock is known to the run alone, so publishing again takes it from the report that stands."""
+    mine = [r for r in live.records(live.plan.scope) if r.run_id == live.plan.run_id]
+    notes = sum(record.stats.notes_in for record in mine)
+    if seconds is None:
+        earlier = _standing_report(store)
+        if earlier.get("run_id") == live.plan.run_id:
+            seconds, loads = earlier["run"]["seconds"], earlier["run"]["model_loads"]
+    rate = round(notes / seconds, 3) if seconds and notes else None
+    return {"shards": len(mine), "notes": notes, "seconds": seconds, "notes_per_second": rate, "model_loads": loads}
+
+
+def _standing_report(store: Store) -> dict[str, Any]:
+    try:
+        return dict(json.loads(store.get(REPORT_JSON)))
+    except NotFound:
+        return {}
+
+
+def _report(
+    store: Store,
+    live: _Live,
+    stats: RunStats,
+    contract: Sequence[Mapping[str, Any]],
+    gate: Mapping[str, Any],
+    run: Mapping[str, Any],
+) -> dict[str, Any]:
+    plan = live.plan
+    figures = asdict(stats)
+    histograms = {name: {"edges": list(EDGES[name]), "counts": counts} for name, counts in stats.histograms.items()}
+    total = merge_stats(record.stats for record in live.records(plan.current))
+    return {
+        "run_id": plan.run_id,
+        "version": plan.version,
+        "created_at": utc_now(),
+        "complete": not live.remaining,
+        "remaining_shards": len(live.remaining),
+        "remaining_notes": sum(shard.rows for shard in live.remaining),
+        **{key: figures[key] for key in ("notes_in", "notes_summarized", "notes_quarantined", "files_quarantined")},
+        **{key: figures[key] for key in ("notes_flagged", "notes_warned", "reasons", "flags", "fields", "tokens", "shards")},
+        "shards_resumed": stats.shards - run["shards"],
+        "files": plan.files,
+        "expectations": list(contract),
+        "seconds": {stage: round(seconds, 3) for stage, seconds in stats.seconds.items()},
+        "notes_per_second": run["notes_per_second"],
+        "histograms": histograms,
+        "gate": dict(gate),
+        **{key: plan.settings[key] for key in ("model", "versions", "settings")},
+        "total": {
+            key: getattr(total, key) for key in ("shards", "notes_in", "notes_summarized", "notes_quarantined", "files_quarantined")
+        },
+        "run": dict(run),
+    }
+
+
+def _release(store: Store, live: _Live, report: Mapping[str, Any], sweep_after_s: float) -> None:
+    version, records = live.plan.version, live.records(live.plan.current)
+    folder = runs_folder(version)
+    empties = _put_empties(store, version, records)
+    files = {record.shard.id: {kind: file.path for kind, file in record.files.items()} for record in records}
+    live_json = {"version": version, "run_id": live.plan.run_id, "released_at": utc_now(), "shards": files}
+    store.put(f"{folder}/live.json", json.dumps(live_json, sort_keys=True).encode())
+    _retire(store, live, {path for paths in files.values() for path in paths.values()} | empties, sweep_after_s)
+    roll_commits(store, version, records)
+    summary = {key: report[key] for key in ("run_id", "version", "notes_in", "notes_summarized", "notes_quarantined")}
+    store.put(SUCCESS, json.dumps(summary).encode())
+    current = {**summary, "released_at": live_json["released_at"], "accepted": report["gate"]["accepted"] is not None}
+    current["live"] = f"{folder}/live.json"
+    current.update({kind: data_folder(kind, version) for kind in KINDS})
+    store.put(CURRENT, json.dumps(current, sort_keys=True).encode())
+    newest = newest_plan(store, version)
+    if newest and newest.run_id != live.plan.run_id:
+        # A run planned more work while this one was being released; its own publishing brings the marker back.
+        store.delete(SUCCESS)
+
+
+def _put_empties(store: Store, version: str, records: Sequence[CommitRecord]) -> set[str]:
+    """A Parquet file without rows for each kind that has none, so that readers need no special case."""
+    keys = set()
+    for kind in KINDS:
+        if not any(kind in record.files for record in records):
+            key = f"{data_folder(kind, version)}{_EMPTY}-empty.parquet"
+            store.put(key, to_parquet(SCHEMAS[kind].empty_table()))
+            keys.add(key)
+    return keys
+
+
+def _retire(store: Store, live: _Live, keep: set[str], sweep_after_s: float) -> None:
+    """Delete commits and data that are no longer live.
+
+    A data file that no live record names is deleted at once when its shard is committed or retired (no writer can still win with it), otherwise only
+    after `sweep_after_s`: another run may be about to commit it.
+    """
+    known = set(live.commits)
+    current = {shard.id for shard in live.plan.current}
+    for shard, record in live.commits.items():
+        if shard not in current:
+            store.delete(f"{runs_folder(record.version)}/commits/{shard}.json")
+    for kind in KINDS:
+        for entry in list(store.list(data_folder(kind, live.plan.version))):
+            shard = entry.key.rsplit("/", 1)[1].split("-", 1)[0]
+            decided = shard in known or shard == _EMPTY
+            if entry.key not in keep and (decided or time.time() - entry.modified > sweep_after_s):
+                store.delete(entry.key)
+    if isinstance(store, LocalStore):
+        store.sweep_temporary(sweep_after_s)

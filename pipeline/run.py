@@ -1,0 +1,158 @@
+"""The job on one page: prepare, plan, run the graph, publish.
+
+    Create(plan pages) | FlatMap(segments) | Reshuffle | ReadNotes | ValidateNotes | SegmentNotes | GenerateTexts | ParseRecords | VerifySummaries
+        | CommitShard
+
+One fused chain without state, timers or tagged outputs is memory-flat at any size and right on every runner. Everything that outlives a worker is in
+the commit records, so a run that stops anywhere is continued by running it again.
+"""
+
+from __future__ import annotations
+
+import pickle
+import secrets
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from pipeline.config import Job
+from pipeline.planning import RunPlan, plan_run
+from pipeline.prepare import PreparedJob, prepare
+from pipeline.publish import SUCCESS, Published, publish
+from schemas.commit import Plan, Segment
+from schemas.errors import ConfigurationError
+from transforms.commit import CommitShard
+from transforms.generate import GenerateTexts
+from transforms.ledger import committed_shards
+from transforms.read import ReadNotes
+from transforms.record import ParseRecords
+from transforms.revise import revise_commit
+from transforms.segment import SegmentNotes
+from transforms.store import Store
+from transforms.validate import ValidateNotes
+from transforms.verify import VerifySummaries
+
+_SEGMENTS_PER_PAGE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run came to. `message` is empty when all went well."""
+
+    published: Published
+    plan: Plan = field(repr=False)
+    message: str = ""
+
+    @property
+    def exit_code(self) -> int:
+        """0 done (or stopped on time), 1 not all shards could be done, 3 held by the gate."""
+        if self.message:
+            return 1
+        return 3 if self.published.complete and not self.published.released else 0
+
+
+def run_job(
+    job: Job,
+    *,
+    run_id: str | None = None,
+    beam_options: Sequence[str] = (),
+    watch: Callable[[Store, RunPlan], AbstractContextManager[Any]] | None = None,
+) -> Outcome:
+    """Run a job from plan to publication.
+
+    `watch(store, run_plan)` is called when the plan stands and gives a context manager that is open while the graph runs (progress).
+    """
+    check_runner(job.run.runner, beam_options)
+    started = time.time()
+    deadline = started + 60 * job.run.max_minutes if job.run.max_minutes else None
+    prepared = prepare(job)
+    run_id = run_id or new_run_id()
+    run_plan = plan_run(prepared.store, prepared.version, run_id, prepared.plan_settings(), prepared.said_in_plan())
+    if run_plan.to_do or run_plan.revisions:
+        prepared.store.delete(SUCCESS)
+    for record, shard in run_plan.revisions:
+        revise_commit(record, shard, prepared.store, run_id)
+    loads = 0
+    if run_plan.to_do:
+        with watch(prepared.store, run_plan) if watch else nullcontext():
+            loads = run_graph(prepared, run_plan, deadline, beam_options)
+    published = publish(
+        prepared.store,
+        prepared.version,
+        sweep_after_s=60 * job.run.sweep_after_minutes,
+        run_seconds=round(time.time() - started, 3),
+        model_loads=loads,
+    )
+    return Outcome(published, run_plan.plan, _left_undone(prepared, run_plan, deadline))
+
+
+def new_run_id() -> str:
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+
+
+def _left_undone(prepared: PreparedJob, run_plan: RunPlan, deadline: float | None) -> str:
+    done = committed_shards(prepared.store, prepared.version)
+    left = sum(1 for segment in run_plan.to_do for shard in segment.shards if shard.id not in done)
+    if not left or (deadline is not None and time.time() >= deadline):
+        return ""
+    return f"{left} shards were not done: their files changed or vanished after they were planned; run again"
+
+
+def run_graph(prepared: PreparedJob, run_plan: RunPlan, deadline: float | None, beam_options: Sequence[str]) -> int:
+    """Run the Beam graph over what is to do; returns how many times a model was loaded. Blocks until the runner is done."""
+    options = PipelineOptions(list(beam_options), runner=prepared.job.run.runner)
+    pipeline = beam.Pipeline(options=options)
+    notes_to_commits(pipeline, prepared, run_plan, deadline)
+    result = pipeline.run()
+    result.wait_until_finish()
+    counters = result.metrics().query(beam.metrics.MetricsFilter().with_name("model_loads"))["counters"]
+    return sum(counter.committed or 0 for counter in counters)
+
+
+def notes_to_commits(pipeline: beam.Pipeline, prepared: PreparedJob, run_plan: RunPlan, deadline: float | None = None) -> Any:
+    """The graph: plan pages in, commit records out."""
+    return (
+        pipeline
+        # Pages, so that a plan of 100,000 shards still fits into the graph that is sent to the runner.
+        | "Plan" >> beam.Create(plan_pages(run_plan.to_do))
+        | "Segments" >> beam.FlatMap(page_segments)
+        # Without this the runner would fuse planning into one worker.
+        | "Spread" >> beam.Reshuffle()
+        # The only fan-out: a segment becomes its shards, one at a time.
+        | "Read" >> ReadNotes(prepared.plan_settings().columns, prepared.store, prepared.version, deadline)
+        | "Validate" >> ValidateNotes(prepared.suite, keep_rejected_text=prepared.job.output.keep_rejected_text)
+        | "Segment" >> SegmentNotes()
+        | "Generate" >> GenerateTexts(prepared.task, prepared.engine)
+        | "Record" >> ParseRecords()
+        | "Verify" >> VerifySummaries(prepared.job.verify.checks)
+        # The only side effect; what it returns is the record that stands, whoever wrote it.
+        | "Commit" >> CommitShard(prepared.store, prepared.commit_settings(run_plan.plan.run_id))
+    )
+
+
+def plan_pages(segments: Sequence[Segment]) -> list[bytes]:
+    pages = (segments[i : i + _SEGMENTS_PER_PAGE] for i in range(0, len(segments), _SEGMENTS_PER_PAGE))
+    return [zlib.compress(pickle.dumps(page)) for page in pages]
+
+
+def page_segments(page: bytes) -> Iterator[Segment]:
+    yield from pickle.loads(zlib.decompress(page))
+
+
+def check_runner(runner: str, beam_options: Sequence[str]) -> None:
+    """Refuse runners that do something else than they say. Raises ConfigurationError."""
+    if runner == "DirectRunner":
+        raise ConfigurationError(
+            "run.runner: DirectRunner would first try to download Prism; choices: FnApiRunner (this machine), PortableRunner, FlinkRunner, …"
+        )
+    if "DaskRunner" in runner:
+        raise ConfigurationError("run.runner: DaskRunner is not supported yet; choices: FnApiRunner, PortableRunner, FlinkRunner, …")
+    if any(option.split("=")[0] == "--runner" for option in beam_options):
+        raise ConfigurationError("--runner after --: name the runner with --set run.runner=NAME instead")

@@ -1,0 +1,92 @@
+"""What the commands print: tables for people, on stdout. Counts and codes only."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.progress import duration
+
+
+def _table(title: str) -> Table:
+    table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(justify="left", style="bold")
+    table.add_column(justify="right")
+    table.add_column(justify="left", style="dim")
+    return table
+
+
+def print_outcome(report: Mapping[str, Any], output: str, released: bool) -> None:
+    """The result of a run: what came in, what became of it, what the gate says, and where everything is."""
+    table = _table(_headline(report, released))
+    table.add_row("notes in", f"{report['notes_in']:,}", f"{report['shards']:,} shards, {report['shards_resumed']:,} from earlier runs")
+    table.add_row("summarized", f"{report['notes_summarized']:,}", f"{report['notes_flagged']:,} flagged for a second look")
+    table.add_row("set aside", f"{report['notes_quarantined']:,}", _reasons(report))
+    if report["files_quarantined"]:
+        table.add_row("unreadable files", f"{report['files_quarantined']:,}", "")
+    if report["remaining_shards"]:
+        table.add_row("remaining", f"{report['remaining_notes']:,}", f"{report['remaining_shards']:,} shards; run again to go on")
+    rate = report["notes_per_second"]
+    table.add_row("speed", f"{rate:,.1f}/s" if rate else "-", _time(report))
+    for check in report["gate"]["checks"]:
+        verdict = "ok" if check["passed"] else "HELD"
+        table.add_row(f"gate: {check['name']}", f"{check['value']:.3g}", f"limit {check['limit']:.3g}  {verdict}")
+    console = Console()
+    console.print(table)
+    console.print(f"report  {_join(output, 'report.html')}", soft_wrap=True, highlight=False)
+
+
+def _headline(report: Mapping[str, Any], released: bool) -> str:
+    if not report["complete"]:
+        return "Stopped: not everything is done yet"
+    if released:
+        return "Done and released" if report["gate"]["passed"] else "Done; the gate held it, released by acceptance"
+    return "Done, but held by the gate (exit code 3); `chartmill report OUT --accept` releases it"
+
+
+def _reasons(report: Mapping[str, Any]) -> str:
+    return ", ".join(f"{reason} {count:,}" for reason, count in sorted(report["reasons"].items(), key=lambda item: -item[1]))
+
+
+def _time(report: Mapping[str, Any]) -> str:
+    seconds = report["run"]["seconds"]
+    stages = sorted(report["seconds"].items(), key=lambda item: -item[1])[:3]
+    where = ", ".join(f"{stage} {duration(value)}" for stage, value in stages)
+    return f"{duration(seconds)} in all; most: {where}" if seconds is not None else ""
+
+
+def _join(output: str, name: str) -> str:
+    return f"{output.rstrip('/')}/{name}" if "://" in output else os.path.join(output, name)
+
+
+def print_preview(figures: Mapping[str, Any]) -> None:
+    """What `chartmill plan` found."""
+    table = _table(f"Plan of {figures['version']} ({figures['model']['id']}, {figures['model']['backend']}, {figures['model']['dtype']})")
+    files, shards, notes = figures["files"], figures["shards"], figures["notes"]
+    table.add_row("files", f"{files['listed']:,}", f"{files['unreadable']:,} unreadable, {files['ignored']:,} passed over")
+    table.add_row("notes", f"{notes['total']:,}", f"{notes['done']:,} done, {notes['to_do']:,} to do")
+    table.add_row("shards", f"{shards['total']:,}", f"{shards['to_do']:,} to do, {shards['revise']:,} to revise without generating")
+    table.add_row("duplicates", f"{figures['duplicates']:,}", "rows to set aside as DUPLICATE_ID")
+    if figures["beyond_limit"]:
+        table.add_row("beyond --limit", f"{figures['beyond_limit']:,}", "notes")
+    known = figures["seconds"] is not None
+    table.add_row("time", duration(figures["seconds"]) if known else "?", "one worker, at the rate so far" if known else "no rate yet: run with --limit")
+    Console().print(table)
+
+
+def print_sample(summary: Mapping[str, Any], output: Path) -> None:
+    """What `chartmill sample` wrote."""
+    table = _table("Synthetic notes")
+    for key, value in summary.items():
+        if isinstance(value, int):
+            table.add_row(key.replace("_", " "), f"{value:,}", "")
+        elif isinstance(value, Mapping):
+            table.add_row(key.replace("_", " "), f"{sum(value.values()):,}", ", ".join(f"{k} {v}" for k, v in value.items()))
+    console = Console()
+    console.print(table)
+    console.print(f"notes  {output / 'notes'}", soft_wrap=True, highlight=False)

@@ -1,0 +1,47 @@
+"""Figures of a run: merging those of the shards, and counting again from output tables."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+import pyarrow as pa
+
+from schemas.commit import RunStats
+from schemas.histogram import count_values
+from schemas.record import RECORD_FIELDS
+from transforms.verify import INFORMATIVE
+
+
+def merge_stats(parts: Iterable[RunStats]) -> RunStats:
+    """Sum of all parts; RunStats() for none. Order matters only for the last bits of `seconds`."""
+    total = RunStats()
+    for part in parts:
+        total = total.plus(part)
+    return total
+
+
+def output_stats(summaries: pa.Table, records: pa.Table) -> RunStats:
+    """What the stages after validation counted, counted again from the rows they left; padding, which rows do not show, is left out."""
+    flags = [[flag["code"] for flag in row or ()] for row in summaries.column("flags").to_pylist()]
+    words = [len(summary.split()) for summary in summaries.column("summary").to_pylist()]
+    compression = summaries.column("compression").to_pylist()
+    note_words = [round(ratio * count) for ratio, count in zip(compression, words, strict=True)]
+    return RunStats(
+        notes_flagged=sum(1 for codes in flags if set(codes) - INFORMATIVE),
+        notes_warned=sum(1 for row in summaries.column("contract_warnings").to_pylist() if row),
+        flags=dict(Counter(code for codes in flags for code in set(codes))),
+        fields=_filled(records),
+        tokens={name: sum(filter(None, summaries.column(f"{name}_tokens").to_pylist())) for name in ("source", "generated")},
+        histograms={
+            "note_words": count_values("note_words", note_words),
+            "summary_words": count_values("summary_words", words),
+            "coverage": count_values("coverage", summaries.column("coverage").to_pylist()),
+            "compression": count_values("compression", compression),
+        },
+    )
+
+
+def _filled(records: pa.Table) -> dict[str, int]:
+    counts = {f.name: sum(1 for value in records.column(f.name).to_pylist() if value) for f in RECORD_FIELDS}
+    return {name: count for name, count in counts.items() if count}
