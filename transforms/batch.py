@@ -1,7 +1,11 @@
-"""NoteBatch: the one element that flows through the job. Each stage maps a batch to a batch: it adds columns or moves rows to the rejections."""
+"""NoteBatch: the one element that flows through the job.
+
+Each stage maps a batch to a batch: it adds columns or moves rows to the rejections.
+"""
 
 from __future__ import annotations
 
+import errno
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -89,11 +93,24 @@ class StageError(ChartmillError):
 
 
 def describe_error(error: BaseException) -> str:
-    """The kind of an exception and the innermost line of ours that it came through, without its message."""
+    """The kind of an exception and the innermost line of ours that it came through, without its message.
+
+    Where a storage failed, also the system's or the service's code for it: `PermissionError (EACCES)`, `ClientError (AccessDenied)`.
+    """
     frames = traceback.extract_tb(error.__traceback__)
     ours = [frame for frame in frames if Path(frame.filename).parent.name in _PACKAGES] or frames
     place = f" at {Path(ours[-1].filename).parent.name}/{Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else ""
-    return f"{type(error).__name__}{place}"
+    code = _code(error)
+    return f"{type(error).__name__}{f' ({code})' if code else ''}{place}"
+
+
+def _code(error: BaseException) -> str:
+    if isinstance(error, OSError):
+        return errno.errorcode.get(error.errno or 0, "")
+    response = getattr(error, "response", None)  # botocore's ClientError
+    code = response.get("Error", {}).get("Code") if isinstance(response, dict) else None
+    # Codes are single words; anything else could be a message.
+    return code if isinstance(code, str) and code.isalnum() else ""
 
 
 def compose(steps: Iterable[Callable[[NoteBatch], NoteBatch]]) -> Callable[[NoteBatch], NoteBatch]:

@@ -14,7 +14,9 @@ from schemas.note import NOTE_SCHEMA, REQUIRED_COLUMNS
 
 @dataclass(frozen=True, slots=True)
 class LocatedColumns:
-    """Where one file keeps what: `read` maps note fields to file columns, `constant` to hive partition values, `passthrough` names the rest."""
+    """Where one file keeps what: `read` maps note fields to file columns, `constant` to hive partition values,
+    `passthrough` names the rest.
+    """
 
     read: Mapping[str, str]
     constant: Mapping[str, str | None] = field(repr=False)

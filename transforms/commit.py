@@ -1,6 +1,7 @@
 """Committing a shard: its Parquet files first, each in one request under a content-hash key, then its commit record, put once.
 
-Until the record stands nothing counts; once it stands nothing changes. Whoever loses the race for the record deletes what the record does not name.
+Until the record stands nothing counts; once it stands nothing changes. Whoever loses the race for the record deletes
+what the record does not name.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from schemas.record import RECORD_FIELDS, RECORD_SCHEMA
 from schemas.rejection import REJECTED_TEXT_FIELD, REJECTION_SCHEMA, Rejection
 from schemas.summary import PROVENANCE_FIELDS, SUMMARY_SCHEMA
 from transforms.batch import NoteBatch, guarded
-from transforms.ledger import commit_key, rolled_record
+from transforms.ledger import commit_key, forget_attempts, rolled_record
 from transforms.store import NotFound, Store
 
 SCHEMAS = {"summaries": SUMMARY_SCHEMA, "records": RECORD_SCHEMA, "rejections": REJECTION_SCHEMA}
@@ -166,6 +167,7 @@ def put_record(record: CommitRecord, store: Store) -> CommitRecord:
     for file in record.files.values():
         if file.path not in kept:
             store.delete(file.path)
+    forget_attempts(store, record.version, record.shard.id)
     return standing
 
 

@@ -15,8 +15,18 @@ from apache_beam.utils.shared import Shared
 from schemas.errors import ConfigurationError
 from schemas.rejection import Reason, Rejection, Stage
 from schemas.summary import GENERATE_FIELDS
-from transforms.batch import NoteBatch, timed
-from transforms.engine import Completion, DecodeSettings, Engine, EngineSettings, Request, count_usage, decode_settings, load_engine
+from transforms.batch import NoteBatch, guarded, timed
+from transforms.engine import (
+    Completion,
+    DecodeSettings,
+    Engine,
+    EngineError,
+    EngineSettings,
+    Request,
+    count_usage,
+    decode_settings,
+    load_engine,
+)
 from transforms.models import ModelFiles, model_on_this_machine
 from transforms.prompts import Prompt, Summary, limited, plain_prompts, read_output, selection_prompts
 from transforms.selection import SelectionFormat, load_selection_format
@@ -172,13 +182,17 @@ class _Generate(beam.DoFn):  # type: ignore[misc]
 
     def _load(self) -> _LoadedEngine:
         task = replace(self._task, model=model_on_this_machine(self._task.model))
-        engine = load_engine(bound(self._settings, task.model))
+        try:
+            engine = load_engine(bound(self._settings, task.model))
+        except EngineError as error:  # it names the model and the choices
+            raise ConfigurationError(str(error)) from None
         task.check(engine)
         self._loads += 1
         return _LoadedEngine(engine, task)
 
     def setup(self) -> None:
-        self._loaded = self._shared.acquire(self._load, tag=(self._settings, self._task.model))
+        with guarded("loading the model"):
+            self._loaded = self._shared.acquire(self._load, tag=(self._settings, self._task.model))
 
     def process(self, batch: NoteBatch) -> list[NoteBatch]:
         # Counted here: metrics have no place to go during setup.

@@ -52,8 +52,8 @@ class Listing:
 def list_inputs(uris: Sequence[str]) -> Listing:
     """List every input file.
 
-    A folder gives its Parquet files, at any depth, without hidden ones (`.x`, `_x`); a file or a glob gives what it names, whatever its suffix.
-    Two inputs with the same relative path are told apart by the later one's folder name.
+    A folder gives its Parquet files, at any depth, without hidden ones (`.x`, `_x`); a file or a glob gives what it
+    names, whatever its suffix. Two inputs with the same relative path are told apart by the later one's folder name.
     Raises ConfigurationError when an input does not exist, cannot be read, or holds no Parquet.
     """
     if not uris:

@@ -1,7 +1,8 @@
 """The ledger of a version: which files were planned, how they were cut, which ids they hold, and which shards are committed.
 
-Everything lives under `_runs/<version>/`. Entries `plans/cuts-000001.json`, `plans/cuts-000002.json`, … are put once, so that two runs that plan at the
-same moment agree on one order: the loser reads the winner's entry and plans what is left. Nothing is ever changed, only added.
+Everything lives under `_runs/<version>/`. Entries `plans/cuts-000001.json`, `plans/cuts-000002.json`, … are put once,
+so that two runs that plan at the same moment agree on one order: the loser reads the winner's entry and plans what is
+left. Nothing is ever changed, only added.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import io
 import json
 import re
+import secrets
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -148,9 +151,23 @@ def list_commits(store: Store, version: str) -> tuple[list[str], list[str]]:
     return [k for k in keys if k.endswith(".json")], sorted(k for k in keys if k.endswith(".parquet"))
 
 
-def count_commits(store: Store, version: str) -> int:
-    """How many single commit records there are now: cheap enough to ask every second."""
-    return len(list_commits(store, version)[0])
+def attempt_folder(version: str) -> str:
+    return f"{runs_folder(version)}/attempts/"
+
+
+def mark_attempt(store: Store, version: str, shard: str) -> None:
+    """Say that work on a shard begins; without a commit, the mark stays."""
+    store.put(f"{attempt_folder(version)}{shard}/{secrets.token_hex(6)}", b"")
+
+
+def attempts(store: Store, version: str) -> Counter[str]:
+    """How often work on each shard has begun without a commit since."""
+    return Counter(e.key.split("/")[-2] for e in store.list(attempt_folder(version)))
+
+
+def forget_attempts(store: Store, version: str, shard: str) -> None:
+    for entry in list(store.list(f"{attempt_folder(version)}{shard}/")):
+        store.delete(entry.key)
 
 
 def rolled_record(store: Store, version: str, shard: str) -> CommitRecord | None:

@@ -1,7 +1,7 @@
 """What a run has to do: files cut into shards once and for all, duplicates decided exactly, segments for the workers. Pure functions.
 
-A *cut* is a stretch of rows, fixed when its file is first planned. A *shard* is a cut as it stands today: less the pieces of superseded files, and with
-the rows that lost to a duplicate id marked. `transforms.ledger` keeps the cuts; this file decides.
+A *cut* is a stretch of rows, fixed when its file is first planned. A *shard* is a cut as it stands today: less the
+pieces of superseded files, and with the rows that lost to a duplicate id marked. `transforms.ledger` keeps the cuts; this file decides.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ MAX_SEGMENT_SHARDS = 64
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Rows that are done together. `id` is the hash of the files' paths and identities and of the row ranges, so it means the same anywhere."""
+    """Rows that are done together. `id` is the hash of the files' paths and identities and of the row ranges, so it
+    means the same anywhere.
+    """
 
     id: str
     pieces: tuple[Piece, ...]

@@ -1,6 +1,7 @@
 """Reading: a segment of the plan becomes its shards' notes, streamed once, in row order.
 
-What cannot be read is never lost: a file that cannot be opened is one rejection row, a planned row that cannot be read is one rejection row each.
+What cannot be read is never lost: a file that cannot be opened is one rejection row, a planned row that cannot be read
+is one rejection row each.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from schemas.rejection import Reason, Rejection, Stage
 from transforms.batch import NoteBatch, guarded
 from transforms.columns import ColumnMap, LocatedColumns, as_strings
 from transforms.inputs import CORRUPT_FILE_ERRORS, current_identity, is_storage_failure, open_input, partition_values
-from transforms.ledger import commit_key
+from transforms.ledger import commit_key, mark_attempt
 from transforms.store import Store
 
 _ROWS_PER_READ = 1024
@@ -37,7 +38,8 @@ class _Rows:
 def read_segment(
     segment: Segment, columns: ColumnMap, wanted: Callable[[Shard], bool] = lambda shard: True
 ) -> Iterator[NoteBatch]:
-    """The segment's shards in order, but for those not `wanted` (asked just before each is read) and those whose file is not what was planned.
+    """The segment's shards in order, but for those not `wanted` (asked just before each is read) and those whose file
+    is not what was planned.
 
     Raises ChartmillError when the storage itself fails: the shard stays to be done by the next run.
     """
@@ -145,7 +147,8 @@ class _RowStream:
         try:
             file = _OpenFile(self.files[piece.file], self._locations[piece.file], self._columns, range(group, group + 1))
         except CORRUPT_FILE_ERRORS as error:
-            raise ChartmillError(f"file {piece.file} could be opened before and cannot be now ({type(error).__name__}); run again") from None
+            kind = type(error).__name__
+            raise ChartmillError(f"file {piece.file} could be opened before and cannot be now ({kind}); run again") from None
         position, stop = max(start, file.first_row), min(piece.stop, file.end_row)
         try:
             while position < stop:
@@ -251,6 +254,8 @@ class _Read(beam.DoFn):  # type: ignore[misc]
             # Only the reading is guarded: what is done with a batch happens inside the yield.
             with guarded("read"):
                 batch = next(batches, None)
+                if batch is not None:
+                    mark_attempt(self._store, self._version, batch.shard.id)
             if batch is None:
                 return
             yield batch

@@ -1,7 +1,8 @@
 """Where outputs live: a folder or an S3 prefix, with the few operations that the commit protocol needs.
 
-Every write is whole or absent: on disk a temporary file is fsynced and then renamed (`put`) or hard-linked (`put_once`; an O_EXCL create would leave an
-empty object after a kill), on S3 one PUT. Keys are relative paths with `/`. Files are created 0600, folders 0700.
+Every write is whole or absent: on disk a temporary file is fsynced and then renamed (`put`) or hard-linked (`put_once`;
+an O_EXCL create would leave an empty object after a kill), on S3 one PUT. Keys are relative paths with `/`. Files are
+created 0600, folders 0700.
 """
 
 from __future__ import annotations
@@ -55,6 +56,8 @@ class Store(Protocol):
 
     @property
     def uri(self) -> str: ...
+
+    def __hash__(self) -> int: ...
 
     def get(self, key: str) -> bytes:
         """The object's bytes; NotFound when there is none."""

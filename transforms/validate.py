@@ -22,7 +22,7 @@ from schemas.expectations import Rule, Suite, build_expectation, merge_expectati
 from schemas.note import NOTE_SCHEMA, PASSTHROUGH_PREFIX
 from schemas.rejection import Reason, Rejection, Stage
 from schemas.summary import VALIDATE_FIELDS
-from transforms.batch import NoteBatch, timed
+from transforms.batch import NoteBatch, guarded, timed
 
 __all__ = ["Outcome", "ValidateNotes", "Validator", "merge_expectations", "validate_batch"]
 
@@ -176,7 +176,8 @@ class _Validate(beam.DoFn):  # type: ignore[misc]
         self._keep_rejected_text = keep_rejected_text
 
     def setup(self) -> None:
-        self._validator = Validator(self._suite)
+        with guarded("compiling the contract"):
+            self._validator = Validator(self._suite)
 
     def process(self, batch: NoteBatch) -> Iterator[NoteBatch]:
         step = partial(validate_batch, validator=self._validator, keep_rejected_text=self._keep_rejected_text)

@@ -1,0 +1,213 @@
+"""Items of a medication list, taken apart: name, dose, route, frequency, duration, reason.
+
+The name is what stands before the first attribute. Attributes are closed sets of phrases with bounded quantifiers; what a pattern does not
+know stays in the note. Codes of frequencies are those of HL7 v3 GTSAbbreviation (QD, BID ...) with PRN where the note says as needed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from schemas.record import Assertion
+from transforms.assertion import leading_trigger, trailing_trigger
+from transforms.lexicon import DRUG_TAIL, NO_DRUG
+from transforms.sections import Page
+
+Span = tuple[int, int]
+
+_COUNT = r"(?:\d{1,3}|one|two|three|four|five|six|eight|twelve)"
+_NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d{1,4})?|\d{1,7}(?:\.\d{1,4})?|\.\d{1,4}"
+_FORM = (
+    r"tablets?|tabs?|capsules?|caps?|pills?|puffs?|drops?|gtts?|sprays?|patch(?:es)?|units?|vials?|ampoules?"
+    r"|inhalations?|teaspoons?|tsp|lozenges?"
+)
+_DOSE = re.compile(
+    rf"(?<![\w.])(?:(?:{_NUMBER})(?:[ ]?(?:-|\u2013|to|/)[ ]?(?:{_NUMBER}))?[ -]{{0,2}}(?:mcg|µg|μg|ug|mg|gm|g|ng|ml"
+    rf"|cc|l|iu|unt|meq|mmol|u|%|{_FORM})"
+    r"(?:/(?:\d{0,3}(?:\.\d)?[ ]?(?:ml|actuat|act|hr|h|kg|day|dose|spray|puff|mg|g|l)))?(?![a-z0-9])"
+    rf"|(?:one|two|three|half|a|1/2|½)[ ](?:and a half[ ])?(?:a[ ])?(?:{_FORM})\b)"
+)
+_ROUTES = {
+    "oral": r"po|p\.o\.|by mouth|orally|oral|per os",
+    "intravenous": r"iv|i\.v\.|ivpb|intravenous(?:ly)?",
+    "intramuscular": r"im|i\.m\.|intramuscular(?:ly)?",
+    "subcutaneous": r"sc|s\.c\.|sq|subq|sub-q|subcut|subcutaneous(?:ly)?",
+    "topical": r"topical(?:ly)?|applied to (?:the )?skin|to affected areas?",
+    "inhaled": r"inhaled|inhalation|inh|by inhalation|via nebulizer|nebulized|via inhaler",
+    "nasal": r"nasal(?:ly)?|intranasal(?:ly)?|each nostril|both nostrils|in each nostril",
+    "sublingual": r"sublingual(?:ly)?|sl|s\.l\.|under the tongue",
+    "rectal": r"rectal(?:ly)?|pr|p\.r\.|per rectum",
+    "transdermal": r"transdermal(?:ly)?",
+    "ophthalmic": r"ophthalmic|both eyes|each eye|left eye|right eye|ou|od|os",
+    "vaginal": r"vaginal(?:ly)?|per vagina",
+    "enteral": r"per g-tube|via g-tube|via peg|per ng(?: tube)?",
+}  # fmt: skip
+_ROUTE = re.compile(r"(?<![\w.])(?:" + "|".join(f"(?P<{name}>(?:{words}))" for name, words in _ROUTES.items()) + r")(?![\w])")
+_PERIOD = r"(?:hours?|hrs?|h|days?|d|weeks?|wks?|months?|minutes?|mins?|morning|evening|night|afternoon|bedtime|meals?)"
+_TIMES = r"(?:once|twice|thrice|one time|two times|three times|four times|five times|[1-6][ ]?x|x[ ]?[1-6]|[1-6] times)"
+_WHEN = (
+    r"at bedtime|at night|nightly|in the (?:morning|evening|afternoon)|with (?:meals|food|breakfast|dinner|lunch)"
+    r"|before (?:meals|bed|breakfast)|after meals"
+)
+_FREQUENCY = re.compile(
+    r"(?<![\w.-])(?:"
+    rf"{_TIMES}[ ]?(?:/|(?:a|per|each|every)[ ])?[ ]?(?:daily|day|week(?:ly)?|month(?:ly)?|d\b)"
+    rf"|every[ ](?:other[ ])?(?:{_COUNT}(?:[ ]?(?:-|to)[ ]?{_COUNT})?[ ])?{_PERIOD}"
+    r"|q[ ]?\d{1,2}(?:[ ]?-[ ]?\d{1,2})?[ ]?(?:h(?:ours?|rs?)?|min(?:utes)?|d(?:ays?)?|w(?:eeks?|k)?)"
+    r"|b\.?i\.?d\.?|t\.?i\.?d\.?|q\.?i\.?d\.?|q\.?o\.?d\.?|q\.?[ah]\.?[sm]\.?|q\.?p\.?m\.?|q\.?d\.?|q[ ](?:day|daily"
+    r"|week|month|am|pm|hs)|qday|qweek(?:ly)?|q(?=[ ]?\d)"
+    rf"|(?:once[ ])?(?:daily|weekly|monthly|nightly)|(?:every|a|per|each)[ ]day|as[ ]directed|{_WHEN}|p\.?r\.?n\.?"
+    rf"|as needed|when needed|if needed|as required|stat|hs"
+    rf")(?![\w/])(?:[ ,]{{0,2}}(?:{_WHEN}|\(?prn\)?|p\.r\.n\.|as needed|as required|if needed|when needed))?"
+)
+_DURATION = re.compile(
+    rf"(?<![\w.])(?:(?:for|x|×)[ ]?(?:the next[ ]|a total of[ ])?{_COUNT}(?:[ ]?(?:-|to)[ ]?{_COUNT})?[ -]?(?:days?"
+    rf"|weeks?|wks?|months?|d|w)\b"
+    rf"|{_COUNT}[ -](?:day|week|month)[ ](?:course|supply))"
+)
+_REASON = re.compile(r"[ ,(]{0,3}(?:for|due to|because of)[ ](?:the[ ])?(?P<reason>[a-z][a-z' /-]{2,48})")
+
+_CODES = (
+    ("QID", r"q\.?i\.?d|(?:four times|4[ ]?x|x[ ]?4|4 times)"),
+    ("TID", r"t\.?i\.?d|(?:thrice|three times|3[ ]?x|x[ ]?3|3 times)"),
+    ("BID", r"b\.?i\.?d|(?:twice|two times|2[ ]?x|x[ ]?2|2 times)"),
+    ("QOD", r"every other day|q\.?o\.?d"),
+    ("QHS", r"at bedtime|nightly|at night|q\.?h\.?s|hs$|every (?:night|evening)|q hs"),
+    ("QAM", r"in the morning|q\.?a\.?m|every morning|q am"),
+    (
+        "QD",
+        r"q\.?d\.?$|q\.?d\.?(?![a-z])|daily|(?:every|a|per|each) day|(?:once|one time|1[ ]?x|1 times) (?:a|per"
+        r"|each)? ?(?:day|daily)|qday|q day",
+    ),
+)
+_CODE = tuple((code, re.compile(pattern)) for code, pattern in _CODES)
+_HOURS = re.compile(r"(?:every|q)[ ]?(?P<n>\d{1,2})(?![\d-]|[ ]?(?:-|to)[ ]?\d)[ ]?h")
+_NEEDED = re.compile(r"p\.?r\.?n|needed|required")
+_OTHER_PERIOD = re.compile(r"week|month")
+
+# Heads of an item that are not the drug's name.
+_LEAD = re.compile(
+    r"(?:(?:and|also|a|an|prophylactic|on|including|include[sd]?|are|is|patient|pt|he|she|they|the|currently"
+    r"|presently|takes?|taking|uses?|using|continued?|continue on|starts?|started"
+    r"|start on|resume|add|occasional(?:ly)?|utilizes|reports|states|medications?|medicines?|meds|he's|she's|:|-)[ :]{1,2}){1,6}"
+)
+# What follows a drug without naming one: the item belongs to the one before it.
+_INSTRUCTION = re.compile(
+    r"(?:take|takes|taken|with|before|after|use|apply|inject|instill|refills?|disp(?:ense)?|qty|quantity|until|then"
+    r"|when|may|total|last|if|while|for|due|at|in|per|hold)\b|[#\d(]"
+)
+_MAX_NAME_WORDS = 5
+
+
+def read_items(page: Page, pieces: Sequence[Span], default: Assertion, marked: bool) -> Iterator[dict[str, Any]]:
+    """Medications of one sentence or line of a list, already cut at commas, semicolons and "and".
+
+    A piece that begins with an attribute or an instruction continues the piece before it; in a `marked` line (bullet or number), which
+    lists one drug, only a piece with its own dose does not. Nothing is read from a line whose first piece is prose.
+    """
+    for index, (start, end) in enumerate(_joined(page.folded, pieces, marked)):
+        item = _item(page, start, end, default)
+        if item is not None:
+            yield item
+        elif index == 0:
+            return
+
+
+def _joined(folded: str, pieces: Sequence[Span], marked: bool) -> list[Span]:
+    joined: list[Span] = []
+    for start, end in pieces:
+        attribute = next((p for p in (_DOSE, _ROUTE, _FREQUENCY, _DURATION) if p.match(folded, start, end)), None)
+        continues = attribute or _INSTRUCTION.match(folded, start, end) or (marked and not _DOSE.search(folded, start, end))
+        if joined and continues:
+            joined[-1] = (joined[-1][0], end)
+        else:
+            joined.append((start, end))
+    return joined
+
+
+def _item(page: Page, start: int, end: int, default: Assertion) -> dict[str, Any] | None:
+    folded = page.folded
+    lead = _LEAD.match(folded, start, end)
+    assertion, begin = leading_trigger(folded, lead.end() if lead else start, end)
+    spans = {
+        "dose": _first(_DOSE, folded, begin, end),
+        "route": _first(_ROUTE, folded, begin, end),
+        "frequency": _first(_FREQUENCY, folded, begin, end),
+        "duration": _first(_DURATION, folded, begin, end),
+    }
+    stop = min((span[0] for span in spans.values() if span), default=end)
+    stopped, cut = trailing_trigger(folded, begin, end)
+    name = _name(folded, begin, min(stop, cut))
+    if name is None or assertion is Assertion.ABSENT:
+        return None
+    said = assertion or stopped or default
+    spans["reason"] = _reason(folded, max((span[1] for span in spans.values() if span), default=name[1]), min(end, max(cut, name[1])))
+    leaves = {key: span and page.leaf(*span, said, _normal(key, folded, span)) for key, span in spans.items()}
+    return {"name": page.leaf(*name, said), **leaves, "codes": [], "readers": ["rules"]}
+
+
+def _first(pattern: re.Pattern[str], folded: str, start: int, end: int) -> Span | None:
+    match = pattern.search(folded, start, end)
+    return match.span() if match and match.start() > start else None
+
+
+def _name(folded: str, start: int, end: int) -> Span | None:
+    """The drug's name within [start, end), None where the words do not look like one."""
+    paren = folded.find(" (", start, end)
+    dash = folded.find(" - ", start, end)
+    end = min([end, *(cut for cut in (paren, dash) if cut > start)])
+    while start < end and not folded[start].isalnum():
+        start += 1
+    while end > start and folded[end - 1] in " \t,;:.-\u2013\n@=([*":
+        end -= 1
+    words = folded[start:end].split()
+    if len(words) > 1 and words[-1] in DRUG_TAIL:
+        end -= len(words.pop()) + 1
+        return _name(folded, start, end)
+    plausible = 0 < len(words) <= _MAX_NAME_WORDS and end - start >= 3 and folded[start].isalnum() and "\n" not in folded[start:end]
+    if not plausible or any(word.strip(".,:") in NO_DRUG for word in words) or not any(char.isalpha() for char in folded[start:end]):
+        return None
+    return start, end
+
+
+def _reason(folded: str, start: int, end: int) -> Span | None:
+    match = _REASON.match(folded, start, end) if start < end else None
+    if match is None:
+        return None
+    begin, stop = match.span("reason")
+    words = folded[begin:stop].split()
+    if len(words) > 5 or words[0] in NO_DRUG:
+        return None
+    return begin, begin + len(folded[begin:stop].rstrip(" -/'"))
+
+
+def _normal(key: str, folded: str, span: Span) -> str | None:
+    said = folded[span[0] : span[1]]
+    if key == "route":
+        match = _ROUTE.match(folded, *span)
+        return match.lastgroup if match else None
+    if key == "dose":
+        return (
+            re.sub(r"(?<=\d)(?=[a-zµμ%])", " ", re.sub(r"(?<=\d),(?=\d{3})", "", said))
+            .replace("µg", "mcg")
+            .replace("μg", "mcg")
+            .replace(" ug", " mcg")
+        )
+    return _frequency_code(said) if key == "frequency" else None
+
+
+def _frequency_code(said: str) -> str | None:
+    """HL7 code of a frequency, "PRN" appended where it is as needed; None where no code says the same."""
+    needed = _NEEDED.search(said) is not None
+    hours = _HOURS.search(said)
+    if hours:
+        code: str | None = f"Q{int(hours.group('n'))}H"
+    elif _OTHER_PERIOD.search(said):
+        code = None
+    else:
+        code = next((code for code, pattern in _CODE if pattern.search(said)), None)
+    if code is None:
+        return "PRN" if needed and len(said) < 12 else None
+    return f"{code} PRN" if needed else code

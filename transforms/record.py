@@ -1,0 +1,71 @@
+"""The first record reader: rules that fill age, sex, vital signs and what stands in lists under headings, every leaf with its offsets.
+
+It prefers precision: what it cannot place it leaves out. It does not read laboratory values or follow-up, and problems only from lists.
+Cost: one pass per kind of pattern, each linear in the length of the note.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+
+from schemas.record import RECORD_FIELDS, RECORD_TYPE
+from schemas.rejection import Reason, Rejection, Stage
+from transforms.batch import NoteBatch, timed
+from transforms.demographics import read_demographics
+from transforms.headed_lists import read_lists
+from transforms.sections import read_page
+from transforms.vitals import read_vitals
+
+Record = dict[str, Any]
+
+RECORD_COLUMN = pa.field("record", RECORD_TYPE)
+
+
+def parse_record(text: str) -> Record:
+    """Read a note into the shape of RECORD_TYPE: leaves as dicts (None where the note does not say), entities as lists.
+
+    Every leaf holds `text[start:end]` of the note, end exclusive, in characters.
+    """
+    page = read_page(text)
+    age, sex = read_demographics(page)
+    return {"age": age, "sex": sex, **read_lists(page), "observations": read_vitals(page), "follow_up": []}
+
+
+def record_batch(batch: NoteBatch) -> NoteBatch:
+    """Add the column `record`, one per live note; a note that a reader fails on becomes a rejection."""
+    records: list[Record] = []
+    rejected: dict[int, Rejection] = {}
+    for index, text in enumerate(batch.column("text")):
+        try:
+            records.append(parse_record(text))
+        except Exception:  # noqa: BLE001 - the per-note edge: a note must not take its shard down, and its text must not get into a message
+            rejected[index] = _rejection(batch, index)
+    done = batch.reject(rejected).with_columns([RECORD_COLUMN], {"record": records})
+    return done.counted(fields=_filled(records))
+
+
+def _rejection(batch: NoteBatch, index: int) -> Rejection:
+    row = {name: batch.notes.column(name)[index].as_py() for name in ("source_file", "source_row", "note_id", "text")}
+    return Rejection(stage=Stage.RECORD, reason=Reason.RECORD_FAILED, **row)
+
+
+def _filled(records: list[Record]) -> dict[str, int]:
+    """Notes whose record has at least one value, by field."""
+    counts = {field.name: sum(1 for record in records if record[field.name]) for field in RECORD_FIELDS}
+    return {name: count for name, count in counts.items() if count}
+
+
+class _Parse(beam.DoFn):  # type: ignore[misc]
+    def process(self, batch: NoteBatch) -> Iterator[NoteBatch]:
+        yield timed("record", record_batch, batch)
+
+
+class ParseRecords(beam.PTransform):  # type: ignore[misc]
+    """NoteBatch -> NoteBatch with the column `record`."""
+
+    def expand(self, batches: beam.PCollection) -> beam.PCollection:
+        return batches | beam.ParDo(_Parse())
