@@ -1,11 +1,12 @@
 """The job file: every key has a default, unknown keys are errors that name the choices, `--set a.b=c` overrides.
 
-Pydantic guards this edge only; inside, the job is made of frozen dataclasses. Errors never print input values: they may hold paths with names in them.
+Pydantic guards this edge only; inside, the job is made of frozen dataclasses. Errors never print input values: they may
+hold paths with names in them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,13 +24,20 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, frozen=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _empty(cls, value: Any) -> Any:
+        # YAML reads a section whose keys are all commented out as null.
+        return {} if value is None else value
+
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Auto = Literal["auto"]
 
 
 class InputSection(Section):
-    uris: tuple[str, ...] = ()
+    # Paths may hold names of patients: they stay out of reprs.
+    uris: Annotated[tuple[str, ...], Field(repr=False)] = ()
     columns: dict[str, str] = {}
     passthrough: Literal["all", "none"] | tuple[str, ...] = "all"
     duplicates: Literal["first", "latest", "all"] = "first"
@@ -151,15 +159,15 @@ def load_job(path: Path | None = None, overrides: Sequence[str] = (), settings: 
     for key, value in (settings or {}).items():
         if value is not None:
             _assign(raw, key, value)
-    for override in overrides:
+    for position, override in enumerate(overrides, start=1):
         key, equals, text = override.partition("=")
         if not equals:
-            raise ConfigurationError(f"--set: {key.split('.')[0]}…: expected KEY.KEY=VALUE")
+            raise ConfigurationError(f"--set: number {position} has no `=`; expected KEY.KEY=VALUE, e.g. gate.max_flagged_share=0.2")
         _assign(raw, key.strip(), _parse_value(key, text))
     try:
         return Job.model_validate(raw)
     except ValidationError as error:
-        raise ConfigurationError("; ".join(_explain(e) for e in error.errors(include_input=False, include_url=False))) from None
+        raise ConfigurationError(_explain_all(error.errors(include_input=False, include_url=False))) from None
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -180,7 +188,7 @@ def _parse_value(key: str, text: str) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:
-        raise ConfigurationError(f"--set {key}: the value is not valid YAML; quote it") from None
+        raise ConfigurationError(f"--set {key.strip()}: the value is not valid YAML; quote it") from None
 
 
 def _assign(raw: dict[str, Any], dotted: str, value: Any) -> None:
@@ -195,16 +203,33 @@ def _assign(raw: dict[str, Any], dotted: str, value: Any) -> None:
     raw[last] = value
 
 
-def _explain(error: Mapping[str, Any]) -> str:
+def _explain_all(errors: Iterable[Mapping[str, Any]]) -> str:
+    """One sentence per key; where several kinds of value would do, pydantic reports each by itself."""
+    told: dict[str, list[str]] = {}
+    for error in errors:
+        key, problem = _explain(error)
+        told.setdefault(key, []).append(problem)
+    return "; ".join(f"{key}: {_alternatives(problems)}" for key, problems in told.items())
+
+
+def _alternatives(problems: Sequence[str]) -> str:
+    return " or ".join([problems[0], *(problem.removeprefix("should be ") for problem in problems[1:])])
+
+
+def _explain(error: Mapping[str, Any]) -> tuple[str, str]:
+    """The key and what is wrong with it, in the words of a job file."""
     path = [str(part) for part in error["loc"]]
     if error["type"] == "extra_forbidden":
         choices = _choices(path[:-1])
         near = get_close_matches(path[-1], choices, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
-        return f"{'.'.join(path)}: unknown key{hint}; choices: {', '.join(choices)}"
+        return ".".join(path), f"unknown key{hint}; choices: {', '.join(choices)}"
     # Drop the name of the union member that pydantic appends to the location.
     keys = [part for part in path if not part.startswith(("literal[", "tuple[", "constrained-", "int", "float"))]
-    return f"{'.'.join(keys)}: {error['msg'].removeprefix('Value error, ')}"
+    if error["type"] == "model_type":
+        return ".".join(keys), f"is a section, not a value; choices: {', '.join(_choices(keys))}"
+    problem = error["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
+    return ".".join(keys), problem.replace("a valid tuple", "a list").replace("a valid dictionary", "a mapping (KEY: VALUE)")
 
 
 def _choices(path: Sequence[str]) -> list[str]:

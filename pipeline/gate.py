@@ -8,7 +8,9 @@ from typing import Any
 from schemas.commit import RunStats
 
 
-def check_gate(stats: RunStats, contract: Sequence[Mapping[str, Any]], files: Mapping[str, int], limits: Mapping[str, Any]) -> dict[str, Any]:
+def check_gate(
+    stats: RunStats, contract: Sequence[Mapping[str, Any]], files: Mapping[str, int], limits: Mapping[str, Any]
+) -> dict[str, Any]:
     """`{passed, checks: [{name, description, limit, value, passed}]}` for the `gate` section of a job (`limits`).
 
     Shares are 0-1; a share of nothing is 0.

@@ -1,4 +1,7 @@
-"""Planning a run: list the inputs, read the ids of what is new, agree on cuts through the ledger, and say what is to do. No model is loaded."""
+"""Planning a run: list the inputs, read the ids of what is new, agree on cuts, and say what is to do.
+
+No model is loaded. Runs agree through the ledger, which is also where a file's cuts stay for good.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import Any
 
 from schemas.commit import CommitRecord, InputFile, Plan, PlannedShard, Segment, Shard
 from schemas.errors import ChartmillError, ConfigurationError
+from transforms.batch import guarded
 from transforms.columns import ColumnMap
 from transforms.inputs import Listing, list_inputs
 from transforms.ledger import Ledger, append_entry, load_commits, load_ids, load_ledger, put_plan
@@ -82,7 +86,8 @@ def _with_new_files(
     if not new:
         return ledger, load_ids(store, ledger), True
     first = len(ledger.files)
-    with ThreadPoolExecutor(_SCAN_THREADS) as pool:
+    # Ids are read here: whatever goes wrong must not quote them.
+    with guarded("plan"), ThreadPoolExecutor(_SCAN_THREADS) as pool:
         scans = list(pool.map(lambda pair: scan_file(pair[1], pair[0], settings.columns), enumerate(new, start=first)))
     files = tuple(scan.file for scan in scans)
     cuts = tuple(cut_files(files, {scan.file.number: scan.row_groups for scan in scans}, settings.shard_notes))

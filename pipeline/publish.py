@@ -1,7 +1,7 @@
 """Publishing: what is committed becomes a report and, when the gate lets it pass, a release. A plain function of the store, safe to repeat.
 
-Nothing that is released is deleted before its replacement is released. Order: report, then (only for a complete run that passes) `live.json`, removal
-of what is no longer live, the rolled-up commits, `_SUCCESS` and `_CURRENT.json`.
+Nothing that is released is deleted before its replacement is released. Order: report, then (only for a complete run
+that passes) `live.json`, removal of what is no longer live, the rolled-up commits, `_SUCCESS` and `_CURRENT.json`.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ def publish(
 ) -> Published:
     """Report on, and if possible release, the newest plan of a version (by default: of the output folder).
 
-    `accept`: release although the gate holds, for this reason, on record. Raises ConfigurationError when nothing was ever planned, AccountingError when
-    a figure does not add up (then nothing is published).
+    `accept`: release although the gate holds, for this reason, on record. Raises ConfigurationError when nothing was
+    ever planned, AccountingError when a figure does not add up (then nothing is published).
     """
     plan = newest_plan(store, version)
     if plan is None:
@@ -213,8 +213,8 @@ def _put_empties(store: Store, version: str, records: Sequence[CommitRecord]) ->
 def _retire(store: Store, live: _Live, keep: set[str], sweep_after_s: float) -> None:
     """Delete commits and data that are no longer live.
 
-    A data file that no live record names is deleted at once when its shard is committed or retired (no writer can still win with it), otherwise only
-    after `sweep_after_s`: another run may be about to commit it.
+    A data file that no live record names is deleted at once when its shard is committed or retired (no writer can still
+    win with it), otherwise only after `sweep_after_s`: another run may be about to commit it.
     """
     known = set(live.commits)
     current = {shard.id for shard in live.plan.current}

@@ -1,10 +1,10 @@
 """The job on one page: prepare, plan, run the graph, publish.
 
-    Create(plan pages) | FlatMap(segments) | Reshuffle | ReadNotes | ValidateNotes | SegmentNotes | GenerateTexts | ParseRecords | VerifySummaries
-        | CommitShard
+    Create(plan pages) | FlatMap(segments) | Reshuffle | ReadNotes | ValidateNotes | SegmentNotes | GenerateTexts
+        | ParseRecords | VerifySummaries | CommitShard
 
-One fused chain without state, timers or tagged outputs is memory-flat at any size and right on every runner. Everything that outlives a worker is in
-the commit records, so a run that stops anywhere is continued by running it again.
+One fused chain without state, timers or tagged outputs is memory-flat at any size and right on every runner. Everything
+that outlives a worker is in the commit records, so a run that stops anywhere is continued by running it again.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipeline.config import Job
+from pipeline.isolate import run_isolated, set_apart
 from pipeline.planning import RunPlan, plan_run
 from pipeline.prepare import PreparedJob, prepare
 from pipeline.publish import SUCCESS, Published, publish
@@ -79,6 +80,9 @@ def run_job(
         prepared.store.delete(SUCCESS)
     for record, shard in run_plan.revisions:
         revise_commit(record, shard, prepared.store, run_id)
+    run_plan, suspects = set_apart(prepared, run_plan)
+    for segment in suspects:
+        run_isolated(prepared, segment, run_id)
     loads = 0
     if run_plan.to_do:
         with watch(prepared.store, run_plan) if watch else nullcontext():
@@ -150,7 +154,8 @@ def check_runner(runner: str, beam_options: Sequence[str]) -> None:
     """Refuse runners that do something else than they say. Raises ConfigurationError."""
     if runner == "DirectRunner":
         raise ConfigurationError(
-            "run.runner: DirectRunner would first try to download Prism; choices: FnApiRunner (this machine), PortableRunner, FlinkRunner, …"
+            "run.runner: DirectRunner would first try to download Prism; "
+            "choices: FnApiRunner (this machine), PortableRunner, FlinkRunner, …"
         )
     if "DaskRunner" in runner:
         raise ConfigurationError("run.runner: DaskRunner is not supported yet; choices: FnApiRunner, PortableRunner, FlinkRunner, …")

@@ -24,7 +24,9 @@ def digest(*parts: object, length: int = 16) -> str:
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """One planned input. `path` is relative to `root`; `identity` changes whenever the content does; `problem` says why it cannot be read."""
+    """One planned input. `path` is relative to `root`; `identity` changes whenever the content does; `problem` says why
+    it cannot be read.
+    """
 
     number: int
     path: str = field(repr=False)
@@ -115,8 +117,9 @@ class PlannedShard:
 class Plan:
     """What one run set out to do: immutable, one per run.
 
-    `ledger`: the last ledger entry it knew. `current`: every shard of the version as it stood then, in ledger order. `files`: inputs by outcome
-    ({listed, planned, unreadable, ignored}). `settings`: what the report needs to be made again without the job file (gate, suite, model, versions).
+    `ledger`: the last ledger entry it knew. `current`: every shard of the version as it stood then, in ledger order.
+    `files`: inputs by outcome ({listed, planned, unreadable, ignored}). `settings`: what the report needs to be made
+    again without the job file (gate, suite, model, versions).
     """
 
     run_id: str
@@ -173,8 +176,9 @@ def _scaled(value: Any, factor: int) -> Any:
 class RunStats:
     """Additive figures of some shards. Every field is a number or a (nested) mapping of numbers, so that merging is adding.
 
-    `expectations`: per key {evaluated, unexpected, crashed, missing}, in rows. `histograms`: per name, counts per bin of schemas.histogram.EDGES.
-    `seconds`: wall-clock per stage. `tokens`: source, generated, padded, truncated. `fields`: summarized notes whose record has that field.
+    `expectations`: per key {evaluated, unexpected, crashed, missing}, in rows. `histograms`: per name, counts per bin
+    of schemas.histogram.EDGES. `seconds`: wall-clock per stage. `tokens`: source, generated, padded, truncated.
+    `fields`: summarized notes whose record has that field.
     """
 
     shards: int = 0

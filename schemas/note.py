@@ -1,6 +1,7 @@
 """Rows in: what a note looks like once it has been read.
 
-Offsets everywhere in the project are characters (Python code points) of `text` exactly as stored here; starts are inclusive, ends exclusive.
+Offsets everywhere in the project are characters (Python code points) of `text` exactly as stored here; starts are
+inclusive, ends exclusive.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The structured form of a note. Every leaf carries its words and where in the note they stand.
 
-A leaf is `text, start, end` (characters of the note as stored, end exclusive: `note[start:end] == text`), the `section` it stands in (null when
-the note has none), its `assertion`, and `normal`, a normalized form where a reader knows one (ISO date, canonical unit, number), else null.
+A leaf is `text, start, end` (characters of the note as stored, end exclusive: `note[start:end] == text`), the `section`
+it stands in (null when the note has none), its `assertion`, and `normal`, a normalized form where a reader knows one
+(ISO date, canonical unit, number), else null.
 FHIR and OMOP are views of this schema; it is nested so that a record stays one row.
 """
 

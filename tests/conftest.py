@@ -42,7 +42,13 @@ def note_text(number: int, sentences: int = 4) -> str:
 def note_rows(count: int, start: int = 0) -> list[dict[str, Any]]:
     """Rows that pass the default contract."""
     return [
-        {"note_id": f"n{i:06d}", "text": note_text(i), "patient_id": f"p{i % 7}", "written_at": f"2025-03-{1 + i % 28:02d}", "ward": f"w{i % 3}"}
+        {
+            "note_id": f"n{i:06d}",
+            "text": note_text(i),
+            "patient_id": f"p{i % 7}",
+            "written_at": f"2025-03-{1 + i % 28:02d}",
+            "ward": f"w{i % 3}",
+        }
         for i in range(start, start + count)
     ]
 
@@ -69,7 +75,14 @@ def echo_job(notes: Path | str | Sequence[str], output: Path | str, *overrides: 
     return load_job(
         None,
         overrides,
-        {"input.uris": uris, "output.uri": str(output), "engine.backend": "echo", "engine.shard_notes": 10, "run.sweep_after_minutes": 0, **settings},
+        {
+            "input.uris": uris,
+            "output.uri": str(output),
+            "engine.backend": "echo",
+            "engine.shard_notes": 10,
+            "run.sweep_after_minutes": 0,
+            **settings,
+        },
     )
 
 

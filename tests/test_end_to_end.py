@@ -299,7 +299,12 @@ def test_a_held_increment_leaves_the_release_as_it_was(notes_folder: Path, tmp_p
 def test_what_changes_rows_changes_the_version_and_nothing_else_does(notes_folder: Path, tmp_path: Path) -> None:
     plain = prepare(echo_job(notes_folder, tmp_path / "out")).version
     same = {"engine.shard_notes": 3, "run.limit": 5, "gate.max_flagged_share": 0.5, "engine.threads": 1, "input.duplicates": "latest"}
-    other = {"tasks.summary.prefix": "x", "verify.checks": ["numbers"], "input.passthrough": "none", "tasks.summary.decode.max_new_tokens": 9}
+    other = {
+        "tasks.summary.prefix": "x",
+        "verify.checks": ["numbers"],
+        "input.passthrough": "none",
+        "tasks.summary.decode.max_new_tokens": 9,
+    }
     assert {prepare(echo_job(notes_folder, tmp_path / "out", **{k: v})).version for k, v in same.items()} == {plain}
     assert len({prepare(echo_job(notes_folder, tmp_path / "out", **{k: v})).version for k, v in other.items()} | {plain}) == 5
 

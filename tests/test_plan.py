@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from typing import Any
 
 import numpy as np
@@ -160,7 +161,7 @@ def test_segments_keep_order_and_share_no_row_group_unless_too_long(groups: list
     shards = current_shards(cut_files(files, by_file, shard_notes), set(), {})
     segments = cut_segments(shards, {f.number: f for f in files}, {f.number: "there" for f in files})
     assert [s.id for segment in segments for s in segment.shards] == [s.id for s in shards]
-    for left, right in zip(segments, segments[1:], strict=False):
+    for left, right in itertools.pairwise(segments):
         last, first = left.shards[-1].pieces[-1], right.shards[0].pieces[0]
         shared = last.file == first.file and set(last.row_groups) & set(first.row_groups)
         assert not shared or len(left.shards) == MAX_SEGMENT_SHARDS

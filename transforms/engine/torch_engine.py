@@ -13,7 +13,7 @@ import gc
 import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ class _Source:
     """A tokenised request: its position, its ids with special tokens, and what the limit cut off."""
 
     index: int
-    ids: list[int]
+    ids: list[int] = field(repr=False)
     tokens: int
     truncated: int
 
