@@ -225,15 +225,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     as_json = "--json" in arguments[:cut]
     try:
         code = app(arguments[:cut], standalone_mode=False)
-    except typer.TyperException as error:  # usage errors
-        error.show()
-        return _failed(USAGE, None, as_json)
+    except typer.TyperException as error:
+        return _failed(USAGE, _usage_error(error), as_json)
     except typer.Abort:
         return _failed(FAILED, "interrupted", as_json)
     except ConfigurationError as error:
         return _failed(USAGE, str(error), as_json)
     except ChartmillError as error:
-        return _failed(FAILED, _first_line(error), as_json)
+        return _failed(FAILED, str(error), as_json)
     except KeyboardInterrupt:
         return _failed(FAILED, "interrupted; run again to go on", as_json)
     except Exception as error:  # noqa: BLE001 - the last edge: the message may quote a note, so only kind and place are told
@@ -243,9 +242,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return int(code or 0)
 
 
-def _first_line(error: BaseException) -> str:
-    """Beam appends the step that was running, on the same line."""
-    return str(error).splitlines()[0]
+def _usage_error(error: typer.TyperException) -> str:
+    """Without the arguments that belong nowhere: they are likely to be file names, which may hold names of patients."""
+    message = error.format_message()
+    if message.startswith("Got unexpected extra argument"):
+        message = "arguments that belong to no option; inputs are given with --input, the output folder with --output"
+    context = getattr(error, "ctx", None)
+    return f"{message} (see `{context.command_path if context else 'chartmill'} --help`)"
 
 
 def _failed(code: int, message: str | None, as_json: bool) -> int:

@@ -57,7 +57,9 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """`42 s`, `3 min 20 s`, `5 h 10 min`."""
+    """`0.4 s`, `42 s`, `3 min 20 s`, `5 h 10 min`."""
+    if 0 < seconds < 9.95:
+        return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -137,8 +139,9 @@ def _lines(watcher: Watcher, stop: threading.Event, console: Console, style: str
 
 
 def _json(progress: Progress) -> str:
-    rate = round(progress.notes_per_second, 3)
-    return json.dumps({"event": "progress", **asdict(progress), "notes_per_second": rate, "seconds_left": progress.seconds_left})
+    figures = {**asdict(progress), "notes_per_second": progress.notes_per_second, "seconds_left": progress.seconds_left}
+    rounded = {name: round(value, 3) if isinstance(value, float) else value for name, value in figures.items()}
+    return json.dumps({"event": "progress", **rounded})
 
 
 def _live(watcher: Watcher, stop: threading.Event, console: Console, style: str) -> None:

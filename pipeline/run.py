@@ -10,6 +10,7 @@ that outlives a worker is in the commit records, so a run that stops anywhere is
 from __future__ import annotations
 
 import pickle
+import re
 import secrets
 import time
 import zlib
@@ -27,8 +28,10 @@ from pipeline.isolate import run_isolated, set_apart
 from pipeline.planning import RunPlan, plan_run
 from pipeline.prepare import PreparedJob, prepare
 from pipeline.publish import SUCCESS, Published, publish
+from pipeline.runners import beam_runner, check_runner, runner_failures
 from schemas.commit import Plan, Segment
 from schemas.errors import ConfigurationError
+from transforms.batch import guarded
 from transforms.commit import CommitShard
 from transforms.generate import GenerateTexts
 from transforms.ledger import committed_shards
@@ -41,6 +44,7 @@ from transforms.validate import ValidateNotes
 from transforms.verify import VerifySummaries
 
 _SEGMENTS_PER_PAGE = 200
+_RUN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,7 @@ def run_job(
     `watch(store, run_plan)` is called when the plan stands and gives a context manager that is open while the graph runs (progress).
     """
     check_runner(job.run.runner, beam_options)
+    check_run_id(run_id)
     started = time.time()
     deadline = started + 60 * job.run.max_minutes if job.run.max_minutes else None
     prepared = prepare(job)
@@ -79,7 +84,8 @@ def run_job(
     if run_plan.to_do or run_plan.revisions:
         prepared.store.delete(SUCCESS)
     for record, shard in run_plan.revisions:
-        revise_commit(record, shard, prepared.store, run_id)
+        with guarded("revise"):
+            revise_commit(record, shard, prepared.store, run_id)
     run_plan, suspects = set_apart(prepared, run_plan)
     for segment in suspects:
         run_isolated(prepared, segment, run_id)
@@ -97,6 +103,12 @@ def run_job(
     return Outcome(published, run_plan.plan, _left_undone(prepared, run_plan, deadline))
 
 
+def check_run_id(run_id: str | None) -> None:
+    """Raises ConfigurationError for a name that cannot be a file name, or that the ledger uses itself."""
+    if run_id is not None and (not _RUN_ID.fullmatch(run_id) or run_id.startswith("cuts-")):
+        raise ConfigurationError("--run-id: expected 1 to 100 letters, digits, `.`, `_` and `-`, not starting with `.` or `cuts-`")
+
+
 def new_run_id() -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
 
@@ -112,10 +124,11 @@ def _left_undone(prepared: PreparedJob, run_plan: RunPlan, deadline: float | Non
 def run_graph(prepared: PreparedJob, run_plan: RunPlan, deadline: float | None, beam_options: Sequence[str]) -> int:
     """Run the Beam graph over what is to do; returns how many times a model was loaded. Blocks until the runner is done."""
     options = PipelineOptions(list(beam_options), runner=prepared.job.run.runner)
-    pipeline = beam.Pipeline(options=options)
+    pipeline = beam.Pipeline(runner=beam_runner(prepared.job.run.runner, options), options=options)
     notes_to_commits(pipeline, prepared, run_plan, deadline)
-    result = pipeline.run()
-    result.wait_until_finish()
+    with runner_failures():
+        result = pipeline.run()
+        result.wait_until_finish()
     counters = result.metrics().query(beam.metrics.MetricsFilter().with_name("model_loads"))["counters"]
     return sum(counter.committed or 0 for counter in counters)
 
@@ -148,16 +161,3 @@ def plan_pages(segments: Sequence[Segment]) -> list[bytes]:
 
 def page_segments(page: bytes) -> Iterator[Segment]:
     yield from pickle.loads(zlib.decompress(page))
-
-
-def check_runner(runner: str, beam_options: Sequence[str]) -> None:
-    """Refuse runners that do something else than they say. Raises ConfigurationError."""
-    if runner == "DirectRunner":
-        raise ConfigurationError(
-            "run.runner: DirectRunner would first try to download Prism; "
-            "choices: FnApiRunner (this machine), PortableRunner, FlinkRunner, …"
-        )
-    if "DaskRunner" in runner:
-        raise ConfigurationError("run.runner: DaskRunner is not supported yet; choices: FnApiRunner, PortableRunner, FlinkRunner, …")
-    if any(option.split("=")[0] == "--runner" for option in beam_options):
-        raise ConfigurationError("--runner after --: name the runner with --set run.runner=NAME instead")

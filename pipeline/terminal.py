@@ -13,8 +13,14 @@ from rich.table import Table
 from pipeline.progress import duration
 
 
-def _table(title: str) -> Table:
-    table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
+def _show(console: Console, title: str, table: Table) -> None:
+    """The title on a line of its own: a table would break it at its own width."""
+    console.print(title, style="bold italic", soft_wrap=True, highlight=False, markup=False)
+    console.print(table)
+
+
+def _table() -> Table:
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(justify="left", style="bold")
     table.add_column(justify="right")
     table.add_column(justify="left", style="dim")
@@ -23,7 +29,7 @@ def _table(title: str) -> Table:
 
 def print_outcome(report: Mapping[str, Any], output: str, released: bool) -> None:
     """The result of a run: what came in, what became of it, what the gate says, and where everything is."""
-    table = _table(_headline(report, released))
+    table = _table()
     table.add_row("notes in", f"{report['notes_in']:,}", f"{report['shards']:,} shards, {report['shards_resumed']:,} from earlier runs")
     table.add_row("summarized", f"{report['notes_summarized']:,}", f"{report['notes_flagged']:,} flagged for a second look")
     table.add_row("set aside", f"{report['notes_quarantined']:,}", _reasons(report))
@@ -37,16 +43,20 @@ def print_outcome(report: Mapping[str, Any], output: str, released: bool) -> Non
         verdict = "ok" if check["passed"] else "HELD"
         table.add_row(f"gate: {check['name']}", f"{check['value']:.3g}", f"limit {check['limit']:.3g}  {verdict}")
     console = Console()
-    console.print(table)
-    console.print(f"report  {_join(output, 'report.html')}", soft_wrap=True, highlight=False)
+    _show(console, _headline(report, released), table)
+    _print_path(console, "report", _join(output, "report.html"))
+
+
+def _print_path(console: Console, name: str, path: object) -> None:
+    console.print(f"{name}  {path}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _headline(report: Mapping[str, Any], released: bool) -> str:
     if not report["complete"]:
         return "Stopped: not everything is done yet"
     if released:
-        return "Done and released" if report["gate"]["passed"] else "Done; the gate held it, released by acceptance"
-    return "Done, but held by the gate (exit code 3); `chartmill report OUT --accept` releases it"
+        return "Done and released" if report["gate"]["passed"] else "Done; the gate held it, and it was released by hand"
+    return "Done, but held by the gate (exit code 3). Look at the report; `chartmill report OUT --accept` releases it"
 
 
 def _reasons(report: Mapping[str, Any]) -> str:
@@ -57,7 +67,7 @@ def _time(report: Mapping[str, Any]) -> str:
     seconds = report["run"]["seconds"]
     stages = sorted(report["seconds"].items(), key=lambda item: -item[1])[:3]
     where = ", ".join(f"{stage} {duration(value)}" for stage, value in stages)
-    return f"{duration(seconds)} in all; most: {where}" if seconds is not None else ""
+    return f"{duration(seconds)} in all; longest: {where}" if seconds is not None else ""
 
 
 def _join(output: str, name: str) -> str:
@@ -66,7 +76,7 @@ def _join(output: str, name: str) -> str:
 
 def print_preview(figures: Mapping[str, Any]) -> None:
     """What `chartmill plan` found."""
-    table = _table(f"Plan of {figures['version']} ({figures['model']['id']}, {figures['model']['backend']}, {figures['model']['dtype']})")
+    table = _table()
     files, shards, notes = figures["files"], figures["shards"], figures["notes"]
     table.add_row("files", f"{files['listed']:,}", f"{files['unreadable']:,} unreadable, {files['ignored']:,} passed over")
     table.add_row("notes", f"{notes['total']:,}", f"{notes['done']:,} done, {notes['to_do']:,} to do")
@@ -76,17 +86,19 @@ def print_preview(figures: Mapping[str, Any]) -> None:
         table.add_row("beyond --limit", f"{figures['beyond_limit']:,}", "notes")
     known = figures["seconds"] is not None
     table.add_row("time", duration(figures["seconds"]) if known else "?", "one worker, at the rate so far" if known else "no rate yet: run with --limit")
-    Console().print(table)
+    model = ", ".join(figures["model"][key] for key in ("id", "backend", "dtype"))
+    _show(Console(), f"Plan of {figures['version']} (model: {model})", table)
 
 
 def print_sample(summary: Mapping[str, Any], output: Path) -> None:
     """What `chartmill sample` wrote."""
-    table = _table("Synthetic notes")
+    table = _table()
     for key, value in summary.items():
         if isinstance(value, int):
             table.add_row(key.replace("_", " "), f"{value:,}", "")
         elif isinstance(value, Mapping):
-            table.add_row(key.replace("_", " "), f"{sum(value.values()):,}", ", ".join(f"{k} {v}" for k, v in value.items()))
+            kinds = sorted((item for item in value.items() if item[1]), key=lambda item: -item[1])
+            table.add_row(key.replace("_", " "), f"{sum(value.values()):,}", ", ".join(f"{kind} {count:,}" for kind, count in kinds))
     console = Console()
-    console.print(table)
-    console.print(f"notes  {output / 'notes'}", soft_wrap=True, highlight=False)
+    _show(console, "Synthetic notes", table)
+    _print_path(console, "notes", output / "notes")

@@ -266,11 +266,11 @@ def register_expectations() -> None:
     Great Expectations stays silent afterwards: its usage statistics are off, and so are its log lines, which quote values.
     """
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+    logging.getLogger("great_expectations").setLevel(logging.CRITICAL + 1)
     show_before = warnings.showwarning
     importlib.import_module("schemas.custom_expectations")
     if warnings.showwarning is not show_before:  # it calls logging.captureWarnings(True) for the whole process
         logging.captureWarnings(False)
-    logging.getLogger("great_expectations").setLevel(logging.CRITICAL + 1)
 
 
 def merge_expectations(suite: Suite, counts: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]]:

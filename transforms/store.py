@@ -279,4 +279,7 @@ def open_store(uri: str, encryption: Encryption | None = None) -> LocalStore | S
         return S3Store(parsed.netloc, f"{prefix}/" if prefix else "", encryption)
     if parsed.scheme not in ("", "file"):
         raise ConfigurationError(f"output.uri: unknown scheme {parsed.scheme!r}; choices: a folder path, file://, s3://")
-    return LocalStore(Path(parsed.path if parsed.scheme else uri).absolute())
+    root = Path(parsed.path if parsed.scheme else uri).absolute()
+    if root.exists() and not root.is_dir():
+        raise ConfigurationError("output.uri: is a file; give a folder")
+    return LocalStore(root)

@@ -94,8 +94,11 @@ def check_summary(text: str, summary: str, evidence: Evidence | None, checks: Se
     """
     known_checks(checks)
     note_words, summary_words = words(text), words(summary)
-    coverage, density = extractiveness(note_words, summary_words)
-    copied = tuple(_copies(text, summary, evidence or ()))
+    if _is_verbatim(summary, text):
+        coverage, density, copied = 1.0, float(len(summary_words)), ((0, len(summary)),)
+    else:
+        coverage, density = extractiveness(note_words, summary_words)
+        copied = tuple(_copies(text, summary, evidence or ()))
     stated, supported = _quantities(text, summary, copied)
     case = Case(text, summary, copied, finish, characters_cut, stated, supported, note_words, summary_words, coverage)
     flags = tuple(flag for name in checks for flag in _CHECKS[name](case))
@@ -114,6 +117,13 @@ def known_checks(checks: Sequence[str]) -> tuple[str, ...]:
 def words(text: str) -> list[str]:
     """The words and numbers of a text in lower case, without punctuation around them."""
     return _WORD.findall(text.lower())
+
+
+def _is_verbatim(summary: str, text: str) -> bool:
+    """Whether the summary has words and stands in the note as it is, with white space or an end of the note on either side."""
+    start = text.find(summary) if summary.strip() else -1
+    end = start + len(summary)
+    return start >= 0 and (not start or text[start - 1].isspace()) and (end == len(text) or text[end].isspace())
 
 
 def extractiveness(source: Sequence[str], summary: Sequence[str]) -> tuple[float | None, float | None]:
@@ -154,12 +164,24 @@ def _quantities(
     text: str, summary: str, copied: Sequence[tuple[int, int]]
 ) -> tuple[tuple[Quantity, ...], dict[str, frozenset[str | None]]]:
     """`stated` and `supported` of a Case."""
+    if _is_covered(summary, copied):
+        return (), {}
     stated = tuple(q for q in quantities(summary) if q.stated and not any(start <= q.start < end for start, end in copied))
     units: dict[str, set[str | None]] = defaultdict(set)
     if stated:
         for quantity in quantities(text):
             units[quantity.number].add(quantity.unit)
     return stated, {number: frozenset(found) for number, found in units.items()}
+
+
+def _is_covered(summary: str, spans: Sequence[tuple[int, int]]) -> bool:
+    """Whether nothing but white space lies outside the spans."""
+    reach = 0
+    for start, end in sorted(spans):
+        if summary[reach:start].strip():
+            return False
+        reach = max(reach, end)
+    return not summary[reach:].strip()
 
 
 def check_numbers(case: Case) -> Iterator[Flag]:
@@ -181,6 +203,10 @@ def check_units(case: Case) -> Iterator[Flag]:
 
 def check_repetition(case: Case) -> Iterator[Flag]:
     """REPEATED_TEXT: a sentence comes again, or a run of words does whose 4-grams have all been there before."""
+    said = case.summary_words
+    grams = list(zip(said, said[1:], said[2:], said[3:], strict=False))
+    if len(set(grams)) == len(grams):  # whatever repeats holds a 4-gram that does
+        return
     spans = [match.span() for match in _WORD.finditer(case.summary)]
     repeated = sorted({*_repeated_sentences(case.summary), *_repeated_runs(case.summary_words, spans)})
     reach = 0
