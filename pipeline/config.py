@@ -109,7 +109,7 @@ class EngineSection(Section):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Auto | Annotated[int, Field(ge=1)] = "auto"
-    tokens_per_batch: Annotated[int, Field(ge=64)] = 8192
+    tokens_per_batch: Auto | Annotated[int, Field(ge=64)] = "auto"
     shard_notes: Auto | Annotated[int, Field(ge=1)] = "auto"
     delay_ms: Annotated[float, Field(ge=0)] = 0.0
     allow_download: bool = False

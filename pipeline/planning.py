@@ -89,6 +89,9 @@ def _with_new_files(
     # Ids are read here: whatever goes wrong must not quote them.
     with guarded("plan"), ThreadPoolExecutor(_SCAN_THREADS) as pool:
         scans = list(pool.map(lambda pair: scan_file(pair[1], pair[0], settings.columns), enumerate(new, start=first)))
+    readable = [scan for scan in scans if not scan.file.problem]
+    if settings.duplicates == "latest" and readable and not any(scan.dated for scan in readable):
+        raise ConfigurationError("input.duplicates: latest goes by written_at, which no new file has; map it with input.columns.written_at")
     files = tuple(scan.file for scan in scans)
     cuts = tuple(cut_files(files, {scan.file.number: scan.row_groups for scan in scans}, settings.shard_notes))
     ids = NoteIds.concatenate([scan.ids for scan in scans])

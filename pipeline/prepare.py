@@ -103,7 +103,7 @@ def _prepared(job: Job) -> PreparedJob:
         dtype=dtype if not echo else "auto",
         device=device,
         threads=None if job.engine.threads == "auto" else job.engine.threads,
-        tokens_per_batch=job.engine.tokens_per_batch,
+        tokens_per_batch=None if job.engine.tokens_per_batch == "auto" else job.engine.tokens_per_batch,
         delay_ms=job.engine.delay_ms,
     )
     said = Provenance(model.id, model.sha256, job.engine.backend, dtype, json.dumps(decode, sort_keys=True))

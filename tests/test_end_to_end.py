@@ -228,6 +228,12 @@ def test_an_amended_note_replaces_the_older_one_even_when_its_file_is_gone(notes
     assert sum(report["histograms"]["note_words"]["counts"]) == 70
 
 
+def test_latest_needs_a_date(tmp_path: Path) -> None:
+    write_notes(tmp_path / "in" / "x.parquet", [{"note_id": "a", "text": "Seen today, well."}])
+    with pytest.raises(ConfigurationError, match=r"latest goes by written_at.*input\.columns\.written_at"):
+        run_job(echo_job(tmp_path / "in", tmp_path / "out", **{"input.duplicates": "latest"}))
+
+
 def test_amendments_equal_one_run_over_everything(notes_folder: Path, tmp_path: Path) -> None:
     settings = {"input.duplicates": "latest"}
     run_job(echo_job(notes_folder, tmp_path / "two", **settings))

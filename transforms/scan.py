@@ -22,11 +22,12 @@ from transforms.plan import NEVER_WRITTEN, NoteIds
 
 @dataclass(frozen=True, slots=True)
 class ScannedFile:
-    """A file as planned, the rows of each of its row groups, and its ids."""
+    """A file as planned, the rows of each of its row groups, and its ids. `dated`: it has a column for written_at."""
 
     file: InputFile
     row_groups: tuple[int, ...]
     ids: NoteIds = field(repr=False)
+    dated: bool = False
 
 
 def scan_file(found: FoundFile, number: int, columns: ColumnMap) -> ScannedFile:
@@ -68,7 +69,7 @@ def _scan(found: FoundFile, number: int, columns: ColumnMap) -> ScannedFile:
         parts.append(_note_ids([constant_id] * metadata.num_rows, None, number, 0))
     rows = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
     file = InputFile(number, found.path, found.identity, metadata.num_rows, found.size)
-    return ScannedFile(file, rows, NoteIds.concatenate(parts))
+    return ScannedFile(file, rows, NoteIds.concatenate(parts), "written_at" in wanted)
 
 
 def _note_ids(ids: Sequence[str | None], dates: Any, file: int, start: int) -> NoteIds:
