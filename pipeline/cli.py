@@ -18,6 +18,9 @@ import typer
 from schemas.errors import ChartmillError, ConfigurationError
 
 DONE, FAILED, USAGE, HELD = 0, 1, 2, 3
+_TYPERS_CODE_FOR_INTERRUPTED = 130
+# Loggers of libraries that say what they were working on.
+QUIETED = ("apache_beam", "great_expectations", "py.warnings", "transformers", "urllib3", "botocore")
 
 app = typer.Typer(
     name="chartmill",
@@ -44,7 +47,9 @@ class LogFormat(StrEnum):
 Inputs = Annotated[list[str] | None, typer.Option("--input", "-i", help="Parquet file, folder, glob or s3:// URI; repeat for several.")]
 Output = Annotated[str | None, typer.Option("--output", "-o", help="Folder or s3:// prefix for everything the run writes.")]
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="Job file (see `chartmill init`).")]
-Overrides = Annotated[list[str] | None, typer.Option("--set", "-s", help="Override a key of the job file: `--set gate.max_flagged_share=0.2`.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", "-s", help="Override a key of the job file: `--set gate.max_flagged_share=0.2`.")
+]
 Engine = Annotated[Backend | None, typer.Option("--engine", help="`torch` generates; `echo` needs no model (for tests and load).")]
 Model = Annotated[str | None, typer.Option("--model", help="`default`, a folder, an s3:// prefix, or a hub id with --allow-download.")]
 ShardNotes = Annotated[int | None, typer.Option("--shard-notes", help="Notes per commit, for files not planned before.")]
@@ -150,6 +155,8 @@ def init(path: Annotated[Path | None, typer.Argument(help="File to write; by def
             file.write(text)
     except FileExistsError:
         raise ConfigurationError("init: the file exists already; it is not overwritten") from None
+    except OSError as error:
+        raise ConfigurationError(f"init: the file cannot be written: {error.strerror}") from None
 
 
 @app.command(epilog="Example: `chartmill sample --notes 200 --output sample/`")
@@ -170,7 +177,7 @@ def sample(
     from pipeline.terminal import print_sample
 
     print_sample(summary, output)
-    _finish(DONE, as_json, sample={key: str(value) if isinstance(value, Path) else value for key, value in summary.items()})
+    _finish(DONE, as_json, sample=summary)
 
 
 def _job(
@@ -212,7 +219,7 @@ def _beam_options() -> list[str]:
 
 def _finish(code: int, as_json: bool, **result: Any) -> None:
     if as_json:
-        print(json.dumps({"exit_code": code, **result}, sort_keys=True), flush=True)
+        print(json.dumps({"exit_code": code, **result}, sort_keys=True, default=os.fspath), flush=True)
     raise typer.Exit(code)
 
 
@@ -224,21 +231,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     _quiet()
     as_json = "--json" in arguments[:cut]
     try:
-        code = app(arguments[:cut], standalone_mode=False)
+        code = app(arguments[:cut], prog_name="chartmill", standalone_mode=False)
     except typer.TyperException as error:
         return _failed(USAGE, _usage_error(error), as_json)
-    except typer.Abort:
-        return _failed(FAILED, "interrupted", as_json)
     except ConfigurationError as error:
         return _failed(USAGE, str(error), as_json)
     except ChartmillError as error:
         return _failed(FAILED, str(error), as_json)
-    except KeyboardInterrupt:
-        return _failed(FAILED, "interrupted; run again to go on", as_json)
     except Exception as error:  # noqa: BLE001 - the last edge: the message may quote a note, so only kind and place are told
         from transforms.batch import describe_error
 
         return _failed(FAILED, f"{describe_error(error)} (the message is withheld: it may quote patient text)", as_json)
+    if code == _TYPERS_CODE_FOR_INTERRUPTED:
+        return _failed(FAILED, "interrupted; run again to go on", as_json)
     return int(code or 0)
 
 
@@ -248,7 +253,8 @@ def _usage_error(error: typer.TyperException) -> str:
     if message.startswith("Got unexpected extra argument"):
         message = "arguments that belong to no option; inputs are given with --input, the output folder with --output"
     context = getattr(error, "ctx", None)
-    return f"{message} (see `{context.command_path if context else 'chartmill'} --help`)"
+    where = context.command_path if context else "chartmill"
+    return f"{message.replace('Value error, ', '').rstrip('.')} (see `{where} --help`)" if message else ""
 
 
 def _failed(code: int, message: str | None, as_json: bool) -> int:
@@ -264,7 +270,7 @@ def _quiet() -> None:
     import logging
 
     logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
-    for name in ("apache_beam", "great_expectations", "py.warnings", "transformers", "urllib3", "botocore"):
+    for name in QUIETED:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 

@@ -180,7 +180,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise ConfigurationError(f"--config: the job file is not valid YAML{where}") from None
     if raw is not None and not isinstance(raw, dict):
-        raise ConfigurationError(f"--config: the job file holds a {type(raw).__name__}, not sections; choices: {', '.join(Job.model_fields)}")
+        raise ConfigurationError(
+            f"--config: the job file holds a {type(raw).__name__}, not sections; choices: {', '.join(Job.model_fields)}"
+        )
     return raw or {}
 
 

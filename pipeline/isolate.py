@@ -1,7 +1,7 @@
 """A shard that has killed its process before is done note by note in a child process; only the culprit is lost.
 
-Whoever starts a shard leaves a mark, and takes it away at the commit. Marks of two attempts mean that something in that shard takes the process
-with it (a crash in native code, memory). It is then kept away from the graph and from its neighbours.
+Whoever starts a shard leaves a mark, and takes it away at the commit. Marks of two attempts mean that something in that
+shard takes the process with it (a crash in native code, memory). It is then kept away from the graph and its neighbours.
 """
 
 from __future__ import annotations
@@ -185,4 +185,4 @@ def _done(steps: Callable[[NoteBatch], NoteBatch], one: NoteBatch) -> NoteBatch:
         return steps(one)
     except ChartmillError:
         [place] = one.notes.select(["source_file", "source_row", "note_id"]).to_pylist()
-        return _rejected(one.shard, [Rejection(place["source_file"], place["source_row"], Stage.GENERATE, Reason.CRASHED, place["note_id"])])
+        return _rejected(one.shard, [Rejection(stage=Stage.GENERATE, reason=Reason.CRASHED, **place)])

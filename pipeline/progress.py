@@ -119,9 +119,10 @@ def show_progress(store: Store, run_plan: RunPlan, style: str = "auto") -> Itera
 
 def _look(watcher: Watcher) -> Progress | None:
     # Progress is a courtesy: a storage that hiccups must not end the run from this thread, the stages see to that.
+    courtesy: tuple[type[Exception], ...] = (ChartmillError, *storage_errors())
     try:
         return watcher.look()
-    except (ChartmillError, *storage_errors()):
+    except courtesy:
         return None
 
 

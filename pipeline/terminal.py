@@ -30,13 +30,13 @@ def _table() -> Table:
 def print_outcome(report: Mapping[str, Any], output: str, released: bool) -> None:
     """The result of a run: what came in, what became of it, what the gate says, and where everything is."""
     table = _table()
-    table.add_row("notes in", f"{report['notes_in']:,}", f"{report['shards']:,} shards, {report['shards_resumed']:,} from earlier runs")
+    table.add_row("notes in", f"{report['notes_in']:,}", f"{_shards(report['shards'])}, {report['shards_resumed']:,} from earlier runs")
     table.add_row("summarized", f"{report['notes_summarized']:,}", f"{report['notes_flagged']:,} flagged for a second look")
     table.add_row("set aside", f"{report['notes_quarantined']:,}", _reasons(report))
     if report["files_quarantined"]:
         table.add_row("unreadable files", f"{report['files_quarantined']:,}", "")
     if report["remaining_shards"]:
-        table.add_row("remaining", f"{report['remaining_notes']:,}", f"{report['remaining_shards']:,} shards; run again to go on")
+        table.add_row("remaining", f"{report['remaining_notes']:,}", f"{_shards(report['remaining_shards'])}; run again to go on")
     rate = report["notes_per_second"]
     table.add_row("speed", f"{rate:,.1f}/s" if rate else "-", _time(report))
     for check in report["gate"]["checks"]:
@@ -45,6 +45,8 @@ def print_outcome(report: Mapping[str, Any], output: str, released: bool) -> Non
     console = Console()
     _show(console, _headline(report, released), table)
     _print_path(console, "report", _join(output, "report.html"))
+    if report["complete"] and not released:
+        _print_path(console, "to release it all the same", f"chartmill report {output} --accept --reason WHY")
 
 
 def _print_path(console: Console, name: str, path: object) -> None:
@@ -56,7 +58,11 @@ def _headline(report: Mapping[str, Any], released: bool) -> str:
         return "Stopped: not everything is done yet"
     if released:
         return "Done and released" if report["gate"]["passed"] else "Done; the gate held it, and it was released by hand"
-    return "Done, but held by the gate (exit code 3). Look at the report; `chartmill report OUT --accept` releases it"
+    return "Done, but held by the gate (exit code 3)"
+
+
+def _shards(count: int) -> str:
+    return f"{count:,} shard{'' if count == 1 else 's'}"
 
 
 def _reasons(report: Mapping[str, Any]) -> str:
@@ -85,7 +91,11 @@ def print_preview(figures: Mapping[str, Any]) -> None:
     if figures["beyond_limit"]:
         table.add_row("beyond --limit", f"{figures['beyond_limit']:,}", "notes")
     known = figures["seconds"] is not None
-    table.add_row("time", duration(figures["seconds"]) if known else "?", "one worker, at the rate so far" if known else "no rate yet: run with --limit")
+    table.add_row(
+        "time",
+        duration(figures["seconds"]) if known else "?",
+        "one worker, at the rate so far" if known else "no rate yet: run with --limit",
+    )
     model = ", ".join(figures["model"][key] for key in ("id", "backend", "dtype"))
     _show(Console(), f"Plan of {figures['version']} (model: {model})", table)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import apache_beam as beam
@@ -16,8 +15,9 @@ from hypothesis import strategies as st
 
 from schemas.commit import Piece, Shard
 from schemas.note import BATCH_SCHEMA
-from schemas.record import RECORD_FIELDS, RECORD_TYPE, Assertion
+from schemas.record import RECORD_FIELDS, RECORD_TYPE
 from schemas.rejection import Reason, Stage
+from tests.records import check_offsets, leaves, said, vitals
 from transforms import record
 from transforms.batch import NoteBatch
 from transforms.record import ParseRecords, parse_record, record_batch
@@ -49,148 +49,6 @@ BP: 142/88 mmHg
 T 98.6 F, P 77, R 16
 Weight: 154 lbs, Height 5'6"
 """
-
-
-def leaves(value: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(value, dict) and "assertion" in value:
-        yield value
-    elif isinstance(value, dict):
-        for inner in value.values():
-            yield from leaves(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from leaves(inner)
-
-
-def said(entity: dict[str, Any], *names: str) -> tuple[str | None, ...]:
-    return tuple(entity[name] and entity[name]["text"] for name in names)
-
-
-def check_offsets(text: str) -> None:
-    for leaf in leaves(parse_record(text)):
-        assert leaf["text"] and text[leaf["start"] : leaf["end"]] == leaf["text"] == leaf["text"].strip()
-        assert leaf["assertion"] in set(Assertion)
-
-
-def vitals(text: str) -> dict[str, tuple[str, str | None]]:
-    """Reading by canonical name: value normal and unit normal."""
-    return {o["name"]["normal"]: (o["value"]["normal"], o["unit"] and o["unit"]["normal"]) for o in parse_record(text)["observations"]}
-
-
-@pytest.mark.parametrize(
-    ("text", "written", "normal"),
-    [
-        ("An 83-year-old man came in.", "83-year-old", "P83Y"),
-        ("83 yo male with cough", "83 yo", "P83Y"),
-        ("82M with cough", "82", "P82Y"),
-        ("41YOM fell off a ladder", "41YO", "P41Y"),
-        ("28YM cut his hand", "28Y", "P28Y"),
-        ("7 MOF with a rash", "7 MO", "P7M"),
-        ("A 6-month-old girl", "6-month-old", "P6M"),
-        ("This 3 day old infant", "3 day old", "P3D"),
-        ("A 2.5 year old boy", "2.5 year old", "P2Y6M"),
-        ("Age: 45\nSex: F", "Age: 45", "P45Y"),
-        ("She is a forty-two year old teacher", "forty-two year old", "P42Y"),
-        ("The mother of a 4 year old boy called", "4 year old", "P4Y"),
-        ("A 62 y.o. patient", "62 y.o.", "P62Y"),
-        ("15 yr male with a sprain", "15 yr", "P15Y"),
-        ("A man, 51 years of age, fell", "51 years of age", "P51Y"),
-    ],
-)
-def test_age(text: str, written: str, normal: str) -> None:
-    age = parse_record(text)["age"]
-    assert age is not None and age["normal"] == normal
-    assert age["text"] in written or written in age["text"]
-    check_offsets(text)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "A 3-day-old wound of the shin",
-        "a 5-year history of gout",
-        "T 98 F this morning",
-        "follow-up in 6 mo",
-        "She was diagnosed at 12 years of age.",
-        "His brother, a 30-year-old, has gout.",
-        "lot 2019 F was recalled",
-        "A 312-year-old building",
-    ],
-)
-def test_age_is_not_read_from(text: str) -> None:
-    assert parse_record(text)["age"] is None
-
-
-@pytest.mark.parametrize(
-    ("text", "sex"),
-    [
-        ("A 45-year-old previously healthy woman", "female"),
-        ("82M with cough", "male"),
-        ("Sex: F, seen today", "female"),
-        ("Gender: male", "male"),
-        ("The patient is a retired gentleman.", "male"),
-        ("Mrs. Example was seen. Mrs. Example is well.", "female"),
-        ("Mr. One saw Mrs. Two.", None),
-        ("A female physician reported this.", None),
-        ("Cough for two days.", None),
-    ],
-)
-def test_sex(text: str, sex: str | None) -> None:
-    found = parse_record(text)["sex"]
-    assert (found and found["normal"]) == sex
-
-
-@pytest.mark.parametrize(
-    ("text", "name", "value", "unit"),
-    [
-        ("BP 120/80", "blood_pressure", "120/80", None),
-        ("Blood pressure was noted to be 120 over 80.", "blood_pressure", "120/80", None),
-        ("BP (!) 190/110 mm Hg", "blood_pressure", "190/110", "mm[Hg]"),
-        ("pulse is 80/min", "heart_rate", "80", "/min"),
-        ("HR: 101 bpm", "heart_rate", "101", "/min"),
-        ("respirations are 18/min", "respiratory_rate", "18", "/min"),
-        ("temperature of 38.5 °C", "body_temperature", "38.5", "Cel"),
-        ("Temp 98.6 F", "body_temperature", "37", "Cel"),
-        ("temperature 39\u00a0degrees Celsius", "body_temperature", "39", "Cel"),
-        ("SpO2 97% on room air", "oxygen_saturation", "97", "%"),
-        ("oxygen saturation was 93 percent", "oxygen_saturation", "93", "%"),
-        ("weighs a lot; weight 154 lbs", "body_weight", "69.9", "kg"),
-        ("Wt: 3200 g", "body_weight", "3.2", "kg"),
-        ("Weight 7 lb 8 oz", "body_weight", "3.4 kg", None),
-        ("height 1.70 m", "body_height", "170", "cm"),
-        ("Ht 5'6\"", "body_height", "167.6 cm", None),
-        ("BMI 27.5 kg/m2", "body_mass_index", "27.5", "kg/m2"),
-        ("pain 7/10 today", "pain_score", "7", "/10"),
-    ],
-)
-def test_vital(text: str, name: str, value: str, unit: str | None) -> None:
-    assert vitals(text) == {name: (value, unit)}
-    check_offsets(text)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "BP 80/120",
-        "weight loss of 20 pounds",
-        "birth weight 3.2 kg",
-        "p = 0.03",
-        "HR 60s all night",
-        "every 4 hr 80 mg",
-        "Temperature 60",
-        "pain 2 days ago",
-        "lives at 5 T Street, room P 12",
-        "heart rate 900",
-        "height 5'66",
-    ],
-)
-def test_not_a_vital(text: str) -> None:
-    assert vitals(text) == {}
-
-
-def test_single_letters_count_beside_other_readings() -> None:
-    assert set(vitals("P 78 T 37.1 C SpO2 97%")) == {"heart_rate", "body_temperature", "oxygen_saturation"}
-    assert vitals("P 78 was the answer") == {}
 
 
 def test_visit() -> None:

@@ -1,5 +1,6 @@
 """The codec between a note and a selection model: nothing lost on the way in, only literal text on the way out."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -39,9 +40,7 @@ def make_format(**changes: object) -> SelectionFormat:
 
 FORMAT = make_format()
 NOTE = "A cough began.\nIt was  dry.\n\nZinc was given at night. The cough went away. She returned to work."
-NOTES = st.lists(st.sampled_from(["Rest.", "No fever today.", "- zinc\n", "Slept  well?", "<m3>", "\n\n"]), max_size=40).map(
-    " ".join
-)
+NOTES = st.lists(st.sampled_from(["Rest.", "No fever today.", "- zinc\n", "Slept  well?", "<m3>", "\n\n"]), max_size=40).map(" ".join)
 
 
 def summarize(output: str, note: str = NOTE, fmt: SelectionFormat = FORMAT, first_marker: int = 0):  # type: ignore[no-untyped-def]
@@ -108,9 +107,7 @@ def test_budget_is_a_share_of_a_short_note() -> None:
         ([5, 5, 5], 100, [0, 1, 2]),
     ],
 )
-def test_budget_takes_the_first_and_passes_over_what_overshoots(
-    words: list[int], budget: int, expected: list[int]
-) -> None:
+def test_budget_takes_the_first_and_passes_over_what_overshoots(words: list[int], budget: int, expected: list[int]) -> None:
     assert within_budget([0, 1, 2], words, budget) == expected
 
 
@@ -132,7 +129,7 @@ def test_merging_keeps_every_sentence(note: str, n_units: int) -> None:
     starts, ends = {start for start, _ in sentences}, {end for _, end in sentences}
     assert all(start in starts and end in ends for start, end in units)
     assert all(any(a <= start and end <= b for a, b in units) for start, end in sentences)
-    assert all(before[1] <= after[0] for before, after in zip(units, units[1:], strict=False))
+    assert all(before[1] <= after[0] for before, after in itertools.pairwise(units))
 
 
 @given(NOTES, st.text(max_size=20) | st.lists(st.integers(0, 12), max_size=12).map(lambda ms: " ".join(f"<m{m}>" for m in ms)),

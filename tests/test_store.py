@@ -11,12 +11,14 @@ import pytest
 from schemas.errors import ConfigurationError
 from transforms.store import Encryption, LocalStore, NotFound, S3Store, Store, open_store, s3_client
 
+KMS_KEY = os.environ.get("CHARTMILL_TEST_S3_KMS_KEY", "k")
+
 
 @pytest.fixture(params=["disk", pytest.param("s3", marks=pytest.mark.s3)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "disk":
         return open_store(str(tmp_path / "out"))
-    return open_store(f"s3://{request.getfixturevalue('bucket')}/some/prefix", Encryption("aes256"))
+    return open_store(f"s3://{request.getfixturevalue('bucket')}/some/prefix", Encryption("kms", KMS_KEY))
 
 
 def test_put_replaces_and_get_returns(store: Store) -> None:
@@ -91,7 +93,7 @@ def test_what_a_kill_leaves_is_neither_listed_nor_kept(tmp_path: Path) -> None:
 
 @pytest.mark.s3
 def test_s3_objects_carry_the_encryption_asked_for(bucket: str) -> None:
-    keyed = S3Store(bucket, "", Encryption("kms", os.environ.get("CHARTMILL_TEST_S3_KMS_KEY", "k")))
+    keyed = S3Store(bucket, "", Encryption("kms", KMS_KEY))
     keyed.put("one", b"x")
     keyed.put_once("two", b"x")
     for key in ("one", "two"):

@@ -20,7 +20,8 @@ from schemas.commit import RunStats, Shard
 from schemas.errors import ChartmillError
 from schemas.rejection import Rejection
 
-_PACKAGES = ("schemas", "transforms", "engine", "pipeline")
+_ROOT = Path(__file__).parent.parent
+_PACKAGES = ("schemas", "transforms", "pipeline")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +99,17 @@ def describe_error(error: BaseException) -> str:
     Where a storage failed, also the system's or the service's code for it: `PermissionError (EACCES)`, `ClientError (AccessDenied)`.
     """
     frames = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in frames if Path(frame.filename).parent.name in _PACKAGES] or frames
-    place = f" at {Path(ours[-1].filename).parent.name}/{Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else ""
+    shown = [(place, frame.lineno) for frame in frames if (place := _our_file(frame.filename))]
+    place = f" at {shown[-1][0]}:{shown[-1][1]}" if shown else ""
     code = _code(error)
     return f"{type(error).__name__}{f' ({code})' if code else ''}{place}"
+
+
+def _our_file(filename: str) -> str:
+    """`transforms/batch.py` for a file of ours, else empty. By its root, since Beam has a package called transforms, too."""
+    path = Path(filename)
+    inside = path.relative_to(_ROOT) if path.is_relative_to(_ROOT) else path
+    return inside.as_posix() if inside.parts and inside.parts[0] in _PACKAGES else ""
 
 
 def _code(error: BaseException) -> str:

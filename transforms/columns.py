@@ -96,16 +96,25 @@ def as_strings(array: pa.Array, field_name: str) -> tuple[list[str | None], list
     return array.cast(pa.string()).to_pylist(), []
 
 
+def readable(array: pa.Array) -> pa.Array:
+    """A pass-through column as it is, but text with U+FFFD for bytes that are not UTF-8: no reader could show it."""
+    if not _is_text(array.type):
+        return array
+    try:
+        array.validate(full=True)
+    except pa.ArrowInvalid:
+        raw = array.cast(pa.large_binary()).to_pylist()
+        return pa.array([None if value is None else value.decode("utf-8", "replace") for value in raw], array.type)
+    return array
+
+
 def _is_text(kind: pa.DataType) -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
 def _is_bytes(kind: pa.DataType) -> bool:
     return (
-        pa.types.is_binary(kind)
-        or pa.types.is_large_binary(kind)
-        or pa.types.is_fixed_size_binary(kind)
-        or pa.types.is_binary_view(kind)
+        pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind) or pa.types.is_binary_view(kind)
     )
 
 

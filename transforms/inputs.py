@@ -22,7 +22,7 @@ import pyarrow.fs
 import pyarrow.parquet as pq
 
 from schemas.errors import ConfigurationError
-from transforms.store import s3_client, s3_status
+from transforms.store import S3_ATTEMPTS, s3_client, s3_status
 
 PARQUET_SUFFIXES = (".parquet", ".parq", ".pq")
 _GLOB_CHARACTERS = frozenset("*?[")
@@ -212,7 +212,9 @@ def _s3_filesystem() -> Any:
     endpoint = urlparse(s3_client().meta.endpoint_url)
     custom = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     options: dict[str, Any] = {"endpoint_override": endpoint.netloc, "scheme": endpoint.scheme} if custom else {}
-    return pyarrow.fs.S3FileSystem(region=s3_client().meta.region_name, **options)
+    # As persistent as boto3 is in transforms.store; Arrow's own default is three attempts.
+    patient = pyarrow.fs.AwsStandardS3RetryStrategy(max_attempts=S3_ATTEMPTS)
+    return pyarrow.fs.S3FileSystem(region=s3_client().meta.region_name, retry_strategy=patient, **options)
 
 
 def partition_values(path: str) -> dict[str, str | None]:

@@ -122,8 +122,10 @@ def _parse_ids(data: bytes) -> NoteIds:
 
 
 def put_plan(store: Store, plan: Plan) -> bool:
-    """Save the run's plan; False when a plan of that run id exists."""
-    return store.put_once(f"{runs_folder(plan.version)}/plans/{plan.run_id}.json", plan.to_bytes())
+    """Save the run's plan; False when another plan of that run id exists."""
+    key, data = f"{runs_folder(plan.version)}/plans/{plan.run_id}.json", plan.to_bytes()
+    # What stands may be our own: a PUT whose answer was lost is sent again.
+    return store.put_once(key, data) or store.get(key) == data
 
 
 def plan_entries(store: Store, version: str | None = None) -> list[Entry]:

@@ -19,7 +19,7 @@ from schemas.errors import ChartmillError
 from schemas.note import BATCH_SCHEMA, NOTE_SCHEMA, PASSTHROUGH_PREFIX
 from schemas.rejection import Reason, Rejection, Stage
 from transforms.batch import NoteBatch, guarded
-from transforms.columns import ColumnMap, LocatedColumns, as_strings
+from transforms.columns import ColumnMap, LocatedColumns, as_strings, readable
 from transforms.inputs import CORRUPT_FILE_ERRORS, current_identity, is_storage_failure, open_input, partition_values
 from transforms.ledger import commit_key, mark_attempt
 from transforms.store import Store
@@ -219,7 +219,7 @@ def _to_rows(batch: pa.RecordBatch, located: LocatedColumns, file: int, first_ro
     positions = pa.array(keep, pa.int64())
     for name in located.passthrough:
         # take copies, so that nothing pins the decoded row group.
-        columns[PASSTHROUGH_PREFIX + name] = batch.column(name).take(positions)
+        columns[PASSTHROUGH_PREFIX + name] = readable(batch.column(name)).take(positions)
     for name, value in located.passthrough_constant.items():
         columns[PASSTHROUGH_PREFIX + name] = pa.array([value] * len(keep), pa.string())
     rejected = (Rejection(file, first_row + i, Stage.READ, Reason.ROW_UNREADABLE, values["note_id"][i]) for i in sorted(unreadable))

@@ -237,8 +237,9 @@ def word_budget(text: str, units: Sequence[Span], fmt: SelectionFormat) -> int:
 def expand_markers(output: str, marked: MarkedSource, text: str, fmt: SelectionFormat) -> Selection:
     """Turn what the model wrote into a summary.
 
-    Units are taken in the order written, as `within_budget` tells, up to the budget of `word_budget`. Repeated, unknown and malformed markers are ignored and counted. If none
-    is left, the first unit is the summary and `fallback` is set. A source without units gives an empty summary.
+    Units are taken in the order written, as `within_budget` tells, up to the budget of `word_budget`. Repeated, unknown
+    and malformed markers are ignored and counted. If none is left, the first unit is the summary and `fallback` is set.
+    A source without units gives an empty summary.
     """
     if not marked.units:
         return Selection("", (), fallback=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,8 +20,11 @@ from urllib.parse import urlparse
 
 from schemas.errors import ChartmillError, ConfigurationError
 
+S3_ATTEMPTS = 8
 _TEMPORARY = ".tmp-"
 _CONFLICT_RETRIES = 8
+_BODY_ATTEMPTS = 4
+_making_client = threading.Lock()
 
 
 class NotFound(ChartmillError):
@@ -170,13 +174,19 @@ def _fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-@cache
 def s3_client() -> Any:
     """The process's one S3 client (making one costs 100 ms). Credentials, region and endpoint come from the default chain only."""
+    # boto3 may make clients in one thread at a time only; all of a worker's threads begin here together.
+    with _making_client:
+        return _s3_client()
+
+
+@cache
+def _s3_client() -> Any:
     import boto3
     from botocore.config import Config
 
-    return boto3.client("s3", config=Config(retries={"mode": "standard", "max_attempts": 8}, max_pool_connections=32))
+    return boto3.client("s3", config=Config(retries={"mode": "standard", "max_attempts": S3_ATTEMPTS}, max_pool_connections=32))
 
 
 def s3_error_code(error: Any) -> str:
@@ -214,21 +224,45 @@ class S3Store:
         from botocore.exceptions import ClientError
 
         try:
-            return bytes(s3_client().get_object(**self._where(key))["Body"].read())
+            return self._body(key)
         except ClientError as error:
             if s3_status(error) == 404:
                 raise NotFound("no such object under the output prefix") from None
             raise
 
+    def _body(self, key: str) -> bytes:
+        from botocore.exceptions import HTTPClientError, IncompleteReadError
+
+        for attempt in range(_BODY_ATTEMPTS):
+            response = s3_client().get_object(**self._where(key))
+            try:
+                return bytes(response["Body"].read())
+            except (HTTPClientError, IncompleteReadError):
+                # boto3 sends requests again, but does not begin again with an answer that breaks off.
+                if attempt == _BODY_ATTEMPTS - 1:
+                    raise
+        raise AssertionError("unreachable")
+
     def put(self, key: str, data: bytes) -> None:
-        s3_client().put_object(**self._where(key), Body=data, **self.encryption.headers())
+        self._put(key, data)
+
+    def _put(self, key: str, data: bytes, **conditions: str) -> None:
+        """One PUT. Raises ConfigurationError, leaving nothing behind, when the server did not encrypt as asked: some ignore the header."""
+        asked = self.encryption.headers()
+        answer = s3_client().put_object(**self._where(key), Body=data, **conditions, **asked)
+        if asked and answer.get("ServerSideEncryption") != asked["ServerSideEncryption"]:
+            self.delete(key)
+            raise ConfigurationError(
+                f"output.encryption.mode: {self.encryption.mode}: the server ignored it; choose another of kms, aes256, "
+                "or bucket to rely on the bucket's default encryption"
+            )
 
     def put_once(self, key: str, data: bytes) -> bool:
         from botocore.exceptions import ClientError
 
         for attempt in range(_CONFLICT_RETRIES):
             try:
-                s3_client().put_object(**self._where(key), Body=data, IfNoneMatch="*", **self.encryption.headers())
+                self._put(key, data, IfNoneMatch="*")
                 return True
             except ClientError as error:
                 if s3_status(error) == 412:

@@ -94,11 +94,7 @@ def check_summary(text: str, summary: str, evidence: Evidence | None, checks: Se
     """
     known_checks(checks)
     note_words, summary_words = words(text), words(summary)
-    if _is_verbatim(summary, text):
-        coverage, density, copied = 1.0, float(len(summary_words)), ((0, len(summary)),)
-    else:
-        coverage, density = extractiveness(note_words, summary_words)
-        copied = tuple(_copies(text, summary, evidence or ()))
+    coverage, density, copied = _likeness(text, summary, note_words, summary_words, evidence or ())
     stated, supported = _quantities(text, summary, copied)
     case = Case(text, summary, copied, finish, characters_cut, stated, supported, note_words, summary_words, coverage)
     flags = tuple(flag for name in checks for flag in _CHECKS[name](case))
@@ -117,6 +113,15 @@ def known_checks(checks: Sequence[str]) -> tuple[str, ...]:
 def words(text: str) -> list[str]:
     """The words and numbers of a text in lower case, without punctuation around them."""
     return _WORD.findall(text.lower())
+
+
+def _likeness(
+    text: str, summary: str, note_words: Sequence[str], summary_words: Sequence[str], evidence: Evidence
+) -> tuple[float | None, float | None, tuple[tuple[int, int], ...]]:
+    """Coverage, density and copied spans; a summary that stands in the note as one piece needs no search for fragments."""
+    if _is_verbatim(summary, text):
+        return 1.0, float(len(summary_words)), ((0, len(summary)),)
+    return *extractiveness(note_words, summary_words), tuple(_copies(text, summary, evidence))
 
 
 def _is_verbatim(summary: str, text: str) -> bool:

@@ -1,0 +1,196 @@
+"""Canaries: random strings in every place where patient data can stand, and the search for them in all that a run says or leaves behind."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import logging
+import pickle
+import secrets
+import stat
+import string
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.planning import RunPlan, plan_run
+from pipeline.prepare import prepare
+from tests.conftest import echo_job, note_rows, write_notes
+
+# What may hold patient data: the data files, and what has to name the input files.
+DATA_FOLDERS = ("summaries", "records", "rejections")
+LEDGER_FOLDERS = ("plans", "ids")
+LENIENT = ("--set", "gate.max_quarantined_share=1", "--set", "gate.max_flagged_share=1", "--set", "gate.contract=ignore")
+
+
+def canary() -> str:
+    """24 random letters, upper and lower case: long enough that half of it cannot occur by chance."""
+    return "".join(secrets.choice(string.ascii_letters) for _ in range(24))
+
+
+class Canaries:
+    """One canary per place, made when it is first asked for."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, str] = {}
+
+    def __getitem__(self, place: str) -> str:
+        return self._of.setdefault(place, canary())
+
+    def traces(self) -> dict[bytes, str]:
+        """What to look for, in lower case -> the place it betrays: the canary, its halves, as base64 and hex, and its plain hashes."""
+        found = {}
+        for place, value in self._of.items():
+            raw = value.encode()
+            hashes = [hashlib.new(name, raw).hexdigest() for name in ("md5", "sha1", "sha256", "sha512")]
+            hashes += [hashlib.blake2b(raw, digest_size=size).hexdigest() for size in (8, 16, 32, 64)]
+            told = [value, value[:12], value[12:], base64.b64encode(raw).decode(), raw.hex(), *hashes, *(h[:12] for h in hashes)]
+            found.update({trace.lower().encode(): place for trace in told})
+        return found
+
+    def assert_absent(self, what: str, content: str | bytes) -> None:
+        raw = (content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content).lower()
+        # Collected first: a failing assertion must say which canary, not print everything.
+        betrayed = sorted({place for trace, place in self.traces().items() if trace in raw})
+        assert not betrayed, f"{what} betrays: {', '.join(betrayed)}"
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._of))
+
+
+def plant(folder: Path, canaries: Canaries) -> Path:
+    """Notes with a canary in every place: good rows, rows that the contract sets aside, unreadable cells, odd columns, broken files."""
+    c = canaries
+    marked = f"{c['file name']}.parquet"
+    rows = [{**row, "text": f"{row['text']} Seen with {c['text']} today. {c['text']}: 17 mg."} for row in note_rows(6)]
+    rows[0] |= {"note_id": c["note id"]}
+    rows[1] |= {"patient_id": c["patient id"], "encounter_id": c["encounter id"], "ward": c["pass-through value"]}
+    rows[1] |= {"note_type": c["unknown note type"], "written_at": c["bad date"]}
+    rows[2] |= {"note_id": c["duplicate id"]}
+    rows[3] |= {"note_id": c["duplicate id"]}
+    rows[4] |= {"text": " ", "note_id": c["id of a blank note"]}
+    rows[5] |= {"text": f"{c['unprintable text']}" + "\x01" * 30}
+    write_notes(folder / marked, rows)
+    hive = folder / f"site={c['hive value']}" / "clinic=A%20B"
+    write_notes(hive / "part.parquet", [{"note_id": "h1", "text": note_rows(1)[0]["text"], "ward": 7}])
+    write_table(
+        folder / "bytes.parquet",
+        {"note_id": ["b1", "b2"], "text": [b"\xff\xfe " + c["non-UTF-8 bytes"].encode(), b"A plain note of a short visit."]},
+    )
+    write_table(folder / "text.parquet", {"note_id": ["s1"], "text": invalid_string(c["non-UTF-8 string"])})
+    write_table(
+        folder / "odd.parquet",
+        {"note_id": ["o1"], "text": ["A note with an odd column."], "ward": invalid_string(c["non-UTF-8 pass-through"])},
+    )
+    dates = pa.array([2**62, 0], pa.timestamp("ms"))
+    write_table(
+        folder / "dates.parquet",
+        {"note_id": [c["id with a date that fits no calendar"], "d2"], "text": ["Far from today."] * 2, "written_at": dates},
+    )
+    (folder / f"{c['corrupt file name']}.parquet").write_bytes(f"PAR1 {c['corrupt file content']}".encode())
+    (folder / f"{c['empty file name']}.parquet").write_bytes(b"")
+    damaged = write_notes(
+        folder / f"{c['damaged file name']}.parquet",
+        [{"note_id": f"x{i}", "text": f"{c['damaged page']} {i}"} for i in range(50)],
+        compression="none",
+        use_dictionary=False,
+    )
+    damage(damaged, c["damaged page"].encode())
+    return folder
+
+
+def write_table(path: Path, columns: dict[str, Any]) -> None:
+    pq.write_table(pa.table(columns), path)
+
+
+def invalid_string(marked: str) -> pa.Array:
+    """One string cell whose bytes are not UTF-8."""
+    raw = b"\xc3\x28 " + marked.encode()
+    offsets = pa.array([0, len(raw)], pa.int32()).buffers()[1]
+    return pa.Array.from_buffers(pa.string(), 1, [None, offsets, pa.py_buffer(raw)])
+
+
+def damage(path: Path, within: bytes) -> None:
+    """Overwrite a page header: the footer still promises rows that cannot be decoded any more."""
+    raw = bytearray(path.read_bytes())
+    place = raw.index(within)
+    raw[place - 40 : place - 4] = b"\xff" * 36
+    path.write_bytes(bytes(raw))
+
+
+@dataclass
+class Said:
+    """Everything that was said during a test, by name of where."""
+
+    parts: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(self, where: str, text: str) -> None:
+        self.parts.append((where, text))
+
+    def add_exception(self, error: BaseException) -> None:
+        self.add("exception", f"{error} {error!r} {error.args}")
+        self.add("traceback", "".join(traceback.format_exception(error)))
+        self.add("pickled exception", repr(pickle.dumps(error)))
+
+    def assert_clean(self, canaries: Canaries) -> None:
+        for where, text in self.parts:
+            canaries.assert_absent(where, text)
+
+
+@contextmanager
+def every_log_record(said: Said) -> Iterator[None]:
+    """All log records of all libraries at level DEBUG, formatted with their tracebacks."""
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s %(pathname)s %(message)s"))
+    root = logging.getLogger()
+    level, levels = root.level, {name: logging.getLogger(name).level for name in ("apache_beam", "transformers", "py.warnings")}
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    for name in levels:
+        logging.getLogger(name).setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
+        for name, earlier in levels.items():
+            logging.getLogger(name).setLevel(earlier)
+        said.add("log", stream.getvalue())
+
+
+def assert_files_clean(output: Path, canaries: Canaries) -> None:
+    """Contents and names of everything under the output folder but the data files; Parquet is searched decoded."""
+    for path in sorted(output.rglob("*")):
+        relative = path.relative_to(output)
+        canaries.assert_absent("a file name", str(relative))
+        if path.is_dir() or relative.parts[0] in DATA_FOLDERS:
+            continue
+        if relative.parts[0] == "_runs" and (relative.parts[2] in LEDGER_FOLDERS or relative.name == "live.json"):
+            continue
+        content = json.dumps(pq.read_table(path).to_pylist(), default=str) if path.suffix == ".parquet" else path.read_bytes()
+        canaries.assert_absent(relative.name, content)
+
+
+def assert_private(output: Path) -> None:
+    """Files 0600, folders 0700, the output folder included."""
+    for path in (output, *output.rglob("*")):
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path.relative_to(output)
+
+
+def data_of(output: Path) -> str:
+    files = [f for kind in DATA_FOLDERS for f in (output / kind).rglob("*.parquet")]
+    return json.dumps([pq.ParquetFile(f).read().to_pylist() for f in files], default=str)
+
+
+def planned(notes: Path, output: Path) -> tuple[Any, RunPlan]:
+    prepared = prepare(echo_job(notes, output))
+    return prepared, plan_run(prepared.store, prepared.version, "run", prepared.plan_settings(), prepared.said_in_plan())

@@ -1,0 +1,398 @@
+"""The canary test: random strings planted wherever patient data can stand are found in the data files and nowhere else.
+
+Every place gets a canary of its own, so that a failure names the way out. Runs succeed, are held, resumed, revised and
+crash in each stage; then everything that a run says or leaves behind is searched: output, log records at level DEBUG,
+exceptions with their tracebacks and pickles, metrics, and every file under the output folder but those that hold data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from pipeline import cli
+from pipeline.config import load_job
+from pipeline.planning import RunPlan
+from pipeline.run import notes_to_commits, run_job
+from schemas.errors import ConfigurationError
+from tests.canaries import (
+    LENIENT,
+    Canaries,
+    Said,
+    assert_files_clean,
+    assert_private,
+    data_of,
+    every_log_record,
+    planned,
+    plant,
+    write_table,
+)
+from tests.conftest import echo_job, note_rows, write_notes
+from transforms.batch import StageError
+from transforms.store import Store
+
+
+@pytest.fixture
+def canaries() -> Canaries:
+    return Canaries()
+
+
+@pytest.fixture
+def said() -> Said:
+    return Said()
+
+
+def command(capfd: pytest.CaptureFixture[str], said: Said, *arguments: str) -> int:
+    """Run a command in this process and keep all that it prints, native code included."""
+    code = cli.main(list(arguments))
+    out, err = capfd.readouterr()
+    said.add(f"stdout of {arguments[0]}", out)
+    said.add(f"stderr of {arguments[0]}", err)
+    return code
+
+
+@pytest.fixture(autouse=True)
+def unchanged_logging() -> Iterator[None]:
+    """The command line turns loggers down for its process; here that is every other test's process."""
+    levels = {name: logging.getLogger(name).level for name in cli.QUIETED}
+    yield
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+
+
+def test_a_canary_is_found_in_each_of_its_forms(canaries: Canaries) -> None:
+    value = canaries["text"]
+    forms = [value, value.lower(), f"…{value[:12]}…", value[12:].upper(), hashlib.sha256(value.encode()).hexdigest()[:12]]
+    for form in forms:
+        with pytest.raises(AssertionError, match="the log betrays: text"):
+            canaries.assert_absent("the log", f"before {form} after")
+    canaries.assert_absent("the log", value[:9])
+
+
+# --- runs that go well
+
+
+def test_a_run_and_all_that_follows_leave_no_trace(
+    tmp_path: Path, canaries: Canaries, said: Said, capfd: pytest.CaptureFixture[str]
+) -> None:
+    notes, output = plant(tmp_path / "notes", canaries), tmp_path / "new" / "out"
+    job = ("--input", str(notes), "--output", str(output), "--engine", "echo", "--shard-notes", "5", "--set", "input.duplicates=latest")
+    with every_log_record(said):
+        assert command(capfd, said, "plan", *job, "--json") == 0
+        assert command(capfd, said, "run", *job, "--json", "--log-format", "json") == 3
+        assert command(capfd, said, "report", str(output)) == 3
+        assert command(capfd, said, "report", str(output), "--accept", "--reason", "a test", "--json") == 0
+        amended = [{**note_rows(1)[0], "note_id": canaries["note id"], "written_at": "2026-01-01"}]
+        write_notes(notes / "amended.parquet", amended)
+        assert command(capfd, said, "plan", *job) == 0
+        assert command(capfd, said, "run", *job, *LENIENT, "--log-format", "plain") == 0
+    said.assert_clean(canaries)
+    assert_files_clean(output, canaries)
+    assert_private(output)
+    data = data_of(output)
+    kept = [place for place in canaries if canaries[place] in data]
+    assert {"text", "note id", "patient id", "pass-through value", "hive value", "bad date", "duplicate id", "id of a blank note"} <= set(
+        kept
+    )
+    reasons = json.loads((output / "report.json").read_text())["reasons"]
+    assert {"DUPLICATE_ID", "MISSING_TEXT", "UNPRINTABLE", "ROW_UNREADABLE", "FILE_CORRUPT", "FILE_EMPTY"} <= set(reasons)
+
+
+def test_a_model_leaves_no_trace(tmp_path: Path, canaries: Canaries, said: Said, capfd: pytest.CaptureFixture[str]) -> None:
+    from tests.tiny_models import make_model
+
+    model = make_model("bart", tmp_path / "model")
+    notes, output = plant(tmp_path / "notes", canaries), tmp_path / "out"
+    job = ("--input", str(notes), "--output", str(output), "--model", str(model), "--set", "engine.threads=1")
+    with every_log_record(said):
+        # Beams and texts beyond the model's limit take other ways through the libraries.
+        assert command(capfd, said, "run", *job, *LENIENT, "--set", "tasks.summary.decode={num_beams: 2, max_new_tokens: 8}", "--json") == 0
+    said.assert_clean(canaries)
+    assert_files_clean(output, canaries)
+    assert canaries["note id"] in data_of(output)
+
+
+def test_beam_is_told_nothing(tmp_path: Path, canaries: Canaries, said: Said) -> None:
+    """Neither its logs, nor its metrics, nor the graph that a runner shows in its console."""
+    import apache_beam as beam
+    from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+    notes = plant(tmp_path / "notes", canaries)
+    prepared, plan = planned(notes, tmp_path / "out")
+    pipeline = beam.Pipeline(runner=FnApiRunner())
+    commits = notes_to_commits(pipeline, prepared, plan)
+    canaries.assert_absent("the graph", str(pipeline.to_runner_api()))
+    assert commits.pipeline is pipeline
+    with every_log_record(said):
+        result = pipeline.run()
+        result.wait_until_finish()
+    assert "DEBUG apache_beam" in said.parts[-1][1]
+    said.assert_clean(canaries)
+    metrics = result.metrics().query()
+    assert metrics["counters"]
+    canaries.assert_absent("metrics", str(metrics))
+    canaries.assert_absent("monitoring", str(result.monitoring_infos()))
+
+
+# --- runs that do not
+
+
+def raiser(canaries: Canaries) -> Callable[..., Any]:
+    """A function that fails as libraries do: quoting what it was working on, in its message, its arguments and a cause."""
+
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        try:
+            raise KeyError(canaries["quoted by a cause"])
+        except KeyError as error:
+            raise ValueError(f"cannot convert {canaries['quoted by an exception']!r}", [canaries["note id"]]) from error
+
+    return fail
+
+
+CRASHES = {
+    "planning": "pipeline.planning.scan_file",
+    "read": "transforms.read.as_strings",
+    "compile": "transforms.validate.Validator",
+    "validate": "transforms.validate.validate_batch",
+    "segment": "transforms.segment.segment_batch",
+    "load": "transforms.generate.load_engine",
+    "generate": "transforms.generate.generate_batch",
+    "record": "transforms.record.record_batch",
+    "verify": "transforms.verify.verify_batch",
+    "commit": "transforms.commit.output_tables",
+}
+
+
+@pytest.mark.parametrize("stage", CRASHES)
+def test_a_crash_quotes_nothing(stage: str, tmp_path: Path, canaries: Canaries, said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+    notes, output = plant(tmp_path / "notes", canaries), tmp_path / "out"
+    monkeypatch.setattr(CRASHES[stage], raiser(canaries))
+    with every_log_record(said), pytest.raises(StageError, match="ValueError at") as failure:
+        run_job(echo_job(notes, output))
+    said.add_exception(failure.value)
+    said.assert_clean(canaries)
+    assert_files_clean(output, canaries)
+
+
+@pytest.mark.parametrize("crashes", [CRASHES["generate"], "transforms.segment.timed", "pipeline.publish.load_commits"])
+def test_a_command_that_crashes_quotes_nothing(
+    crashes: str, tmp_path: Path, canaries: Canaries, said: Said, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a stage, in what Beam calls where no stage guards, and in the driver: the command line is the last edge."""
+    notes, output = plant(tmp_path / "notes", canaries), tmp_path / "out"
+    monkeypatch.setattr(crashes, raiser(canaries))
+    assert command(capfd, said, "run", "--input", str(notes), "--output", str(output), "--engine", "echo", "--json") == 1
+    assert "ValueError at " in said.parts[-1][1] and "Traceback" not in said.parts[-1][1]
+    said.assert_clean(canaries)
+    assert_files_clean(output, canaries)
+    assert_private(output)
+
+
+def test_a_crash_while_revising_quotes_nothing(tmp_path: Path, canaries: Canaries, said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+    notes, output = plant(tmp_path / "notes", canaries), tmp_path / "out"
+    run_job(echo_job(notes, output, **{"input.duplicates": "latest"}))
+    write_notes(notes / "amended.parquet", [{**note_rows(1)[0], "note_id": canaries["note id"], "written_at": "2026-01-01"}])
+    monkeypatch.setattr("transforms.revise.output_stats", raiser(canaries))
+    with every_log_record(said), pytest.raises(StageError, match="revise failed: ValueError") as failure:
+        run_job(echo_job(notes, output, **{"input.duplicates": "latest"}))
+    said.add_exception(failure.value)
+    said.assert_clean(canaries)
+
+
+def test_an_unwritable_output_quotes_nothing(tmp_path: Path, canaries: Canaries, said: Said, capfd: pytest.CaptureFixture[str]) -> None:
+    notes, output = plant(tmp_path / "notes", canaries), tmp_path / "out"
+    output.mkdir(mode=0o700)
+    (output / "summaries").write_bytes(b"")  # where a folder should be; permissions would not stop root
+    assert command(capfd, said, "run", "--input", str(notes), "--output", str(output), "--engine", "echo", "--json") == 1
+    assert "commit failed: FileExistsError (EEXIST)" in said.parts[-1][1]
+    said.assert_clean(canaries)
+
+
+@contextmanager
+def nothing_to_watch() -> Iterator[None]:
+    yield
+
+
+def test_a_model_that_vanishes_quotes_nothing(tmp_path: Path, canaries: Canaries, said: Said) -> None:
+    from tests.tiny_models import make_model
+
+    model = make_model("bart", tmp_path / "model")
+    job = load_job(
+        None,
+        (),
+        {"input.uris": [str(plant(tmp_path / "notes", canaries))], "output.uri": str(tmp_path / "out"), "tasks.summary.model": str(model)},
+    )
+
+    def spoil(store: Store, plan: RunPlan) -> Any:
+        (model / "model.safetensors").unlink()
+        return nothing_to_watch()
+
+    with every_log_record(said), pytest.raises(ConfigurationError, match="safetensors") as failure:
+        run_job(job, watch=spoil)
+    said.add_exception(failure.value)
+    said.assert_clean(canaries)
+
+
+def test_an_input_that_vanishes_quotes_nothing(tmp_path: Path, canaries: Canaries, said: Said) -> None:
+    notes, output = plant(tmp_path / "notes", canaries), tmp_path / "out"
+
+    def spoil(store: Store, plan: RunPlan) -> Any:
+        (notes / f"{canaries['file name']}.parquet").unlink()
+        return nothing_to_watch()
+
+    with every_log_record(said):
+        outcome = run_job(echo_job(notes, output), watch=spoil)
+    assert outcome.exit_code == 1 and "vanished" in outcome.message
+    said.add("message", outcome.message)
+    said.assert_clean(canaries)
+    assert_files_clean(output, canaries)
+
+
+# Loaded by every Python process that has its folder on the path, the workers that Beam starts included.
+SITE = """
+    import importlib.abc, importlib.machinery, sys
+
+    class Spoiler(importlib.abc.MetaPathFinder):
+        def find_spec(self, name, path, target=None):
+            if name != "transforms.generate":
+                return None
+            spec = importlib.machinery.PathFinder.find_spec(name, path)
+            load = spec.loader.exec_module
+            def exec_module(module):
+                load(module)
+                def fail(batch, *args, **kwargs):
+                    raise ValueError("cannot convert " + repr(batch.column("text")))
+                module.generate_batch = fail
+            spec.loader.exec_module = exec_module
+            return spec
+
+    sys.meta_path.insert(0, Spoiler())
+"""
+
+
+def test_a_crash_behind_grpc_quotes_nothing(
+    tmp_path: Path, canaries: Canaries, said: Said, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers in threads of their own talk to the runner as processes do: an exception arrives as the text of its traceback."""
+    notes, output = plant(tmp_path / "notes", canaries), tmp_path / "out"
+    monkeypatch.setattr(CRASHES["generate"], raiser(canaries))
+    workers = ("--", "--direct_running_mode=multi_threading", "--direct_num_workers=2")
+    assert command(capfd, said, "run", "--input", str(notes), "--output", str(output), "--engine", "echo", "--json", *workers) == 1
+    assert "error: generate failed: ValueError at transforms/generate.py:" in said.parts[-1][1]
+    said.assert_clean(canaries)
+    assert_files_clean(output, canaries)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("crash", [False, True])
+def test_worker_processes_leave_no_trace(tmp_path: Path, canaries: Canaries, crash: bool) -> None:
+    notes, output = plant(tmp_path / "notes", canaries), tmp_path / "out"
+    site, temporary = tmp_path / "site", tmp_path / "tmp"
+    site.mkdir()
+    temporary.mkdir()
+    (site / "sitecustomize.py").write_text(textwrap.dedent(SITE) if crash else "")
+    arguments = ["run", "--input", str(notes), "--output", str(output), "--engine", "echo", "--shard-notes", "5", "--json", *LENIENT]
+    workers = ["--", "--direct_running_mode=multi_processing", "--direct_num_workers=2"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline.cli", *arguments, *workers],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": f"{site}{os.pathsep}{Path(cli.__file__).parent.parent}", "TMPDIR": str(temporary)},
+        check=False,
+    )
+    assert done.returncode == (1 if crash else 0)
+    canaries.assert_absent("stdout", done.stdout)
+    canaries.assert_absent("stderr", done.stderr)
+    assert_files_clean(output, canaries)
+    assert_private(output)
+    for path in temporary.rglob("*"):
+        canaries.assert_absent("a temporary file", path.name.encode() + (path.read_bytes() if path.is_file() else b""))
+    last = json.loads(done.stdout.splitlines()[-1])
+    if crash:
+        assert last["error"].startswith("generate failed: ValueError at transforms/generate.py:")
+    else:
+        assert last["exit_code"] == 0 and canaries["note id"] in data_of(output)
+        # One line each from before Beam's workers know how loud they may be.
+        assert done.stderr.count("INFO") == 2
+
+
+# --- bad usage
+
+
+def test_bad_jobs_are_not_quoted(tmp_path: Path, canaries: Canaries, said: Said, capfd: pytest.CaptureFixture[str]) -> None:
+    bad = canaries["value of the job"]
+    yaml = tmp_path / "job.yaml"
+    files = [
+        f"input: {{uris: [{bad}",
+        f"gate: {{max_flagged_share: {bad}}}",
+        f"input:\n\tcolumns: {bad}",
+        f"- {bad}",
+        f"run: {{limit: {bad}}}\nengine: {{backend: {bad}}}",
+        f"gate: {bad}",
+    ]
+    for text in files:
+        yaml.write_text(text)
+        assert command(capfd, said, "run", "--config", str(yaml), "--json") == 2
+    yaml.write_bytes(b"\xff" + bad.encode())
+    assert command(capfd, said, "run", "--config", str(yaml)) == 2
+    for arguments in (
+        ("run", f"/data/{bad}.parquet"),
+        ("run", "--input", f"/data/{bad}.parquet", "--output", "out", "--engine", "echo"),
+        ("run", "--input", f"s3x://{bad}/", "--output", "out", "--engine", "echo"),
+        ("run", "--input", f"/data/{bad}*.parquet", "--output", "out", "--engine", "echo"),
+        ("run", "--limit", bad),
+        ("run", "--set", bad),
+        ("run", "--set", f"run.limit={bad}"),
+        ("run", "--set", f"run.limit=[{bad}"),
+        ("run", "--config", f"/data/{bad}.yaml"),
+        ("plan", "--config", str(tmp_path / bad)),
+        ("init", str(yaml), bad),
+    ):
+        assert command(capfd, said, *arguments) == 2, arguments[0]
+    said.assert_clean(canaries)
+
+
+def test_a_column_of_the_wrong_type_is_not_quoted(
+    tmp_path: Path, canaries: Canaries, said: Said, capfd: pytest.CaptureFixture[str]
+) -> None:
+    column = pa.array([{"part": canaries["nested text"]}])
+    for folder, columns in {
+        "text": {"note_id": [canaries["note id"]], "text": column},
+        "id": {"note_id": column, "text": ["A note."]},
+    }.items():
+        (tmp_path / folder).mkdir()
+        write_table(tmp_path / folder / "a.parquet", columns)
+        code = command(capfd, said, "run", "--input", str(tmp_path / folder), "--output", str(tmp_path / "out"), "--engine", "echo")
+        assert code == 2 and "a plain column is needed" in said.parts[-1][1]
+    said.assert_clean(canaries)
+
+
+def test_a_suite_that_fails_is_not_quoted(tmp_path: Path, canaries: Canaries, said: Said, capfd: pytest.CaptureFixture[str]) -> None:
+    """A user's contract whose checks fail on values, or crash on them, in every result format that Great Expectations has."""
+    rules = [
+        {"type": "expect_column_values_to_be_in_set", "kwargs": {"column": "ward", "value_set": ["a"], "result_format": "COMPLETE"}},
+        {"type": "expect_column_values_to_match_regex", "kwargs": {"column": "text", "regex": "^never$"}, "severity": "warning"},
+        {"type": "expect_column_values_to_be_between", "kwargs": {"column": "patient_id", "min_value": 3}, "severity": "warning"},
+        {"type": "expect_column_values_to_match_strftime_format", "kwargs": {"column": "written_at", "strftime_format": "%Y"}},
+        {"type": "expect_column_values_to_be_in_set", "kwargs": {"column": "no_such_column", "value_set": ["a"]}, "severity": "warning"},
+    ]
+    suite = tmp_path / "suite.json"
+    suite.write_text(json.dumps({"name": "mine", "expectations": rules}))
+    notes, output = plant(tmp_path / "notes", canaries), tmp_path / "out"
+    with every_log_record(said):
+        job = ("--input", str(notes), "--output", str(output), "--engine", "echo", "--set", f"contract.suite={suite}")
+        assert command(capfd, said, "run", *job, "--json") == 3
+    said.assert_clean(canaries)
+    assert_files_clean(output, canaries)
