@@ -1,7 +1,7 @@
 """Publishing: what is committed becomes a report and, when the gate lets it pass, a release. A plain function of the store, safe to repeat.
 
 Nothing that is released is deleted before its replacement is released. Order: report, then (only for a complete run
-that passes) `live.json`, removal of what is no longer live, the rolled-up commits, `_SUCCESS` and `_CURRENT.json`.
+that passes) `live.json`, the rolled-up commits, removal of what is no longer live, `_SUCCESS` and `_CURRENT.json`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -20,9 +20,9 @@ from schemas.errors import AccountingError, ConfigurationError
 from schemas.expectations import read_suite
 from schemas.histogram import EDGES
 from transforms.commit import KINDS, SCHEMAS, data_folder, to_parquet, utc_now
-from transforms.ledger import load_commits, newest_plan, roll_commits, runs_folder
+from transforms.ledger import attempts, commit_key, forget_attempts, load_commits, newest_plan, roll_commits, runs_folder
 from transforms.stats import merge_stats
-from transforms.store import LocalStore, NotFound, Store
+from transforms.store import Entry, LocalStore, NotFound, Store
 from transforms.validate import merge_expectations
 
 _log = logging.getLogger(__name__)
@@ -171,9 +171,7 @@ def _report(
         "histograms": histograms,
         "gate": dict(gate),
         **{key: plan.settings[key] for key in ("model", "versions", "settings")},
-        "total": {
-            key: getattr(total, key) for key in ("shards", "notes_in", "notes_summarized", "notes_quarantined", "files_quarantined")
-        },
+        "total": {key: getattr(total, key) for key in ("shards", "notes_in", "notes_summarized", "notes_quarantined", "files_quarantined")},
         "run": dict(run),
     }
 
@@ -182,11 +180,16 @@ def _release(store: Store, live: _Live, report: Mapping[str, Any], sweep_after_s
     version, records = live.plan.version, live.records(live.plan.current)
     folder = runs_folder(version)
     empties = _put_empties(store, version, records)
+    stored = [entry for kind in KINDS for entry in store.list(data_folder(kind, version))]
+    _assert_stored(records, stored)
     files = {record.shard.id: {kind: file.path for kind, file in record.files.items()} for record in records}
-    live_json = {"version": version, "run_id": live.plan.run_id, "released_at": utc_now(), "shards": files}
+    retired = _retired(store, live, stored)
+    live_json = {"version": version, "run_id": live.plan.run_id, "released_at": utc_now(), "shards": files, "retired": sorted(retired)}
     store.put(f"{folder}/live.json", json.dumps(live_json, sort_keys=True).encode())
-    _retire(store, live, {path for paths in files.values() for path in paths.values()} | empties, sweep_after_s)
+    # A record must never stand without its data, so all records that are no longer live go before any data does.
     roll_commits(store, version, records)
+    _delete_commits(store, live)
+    _delete_data(store, live, stored, {path for paths in files.values() for path in paths.values()} | empties, retired, sweep_after_s)
     summary = {key: report[key] for key in ("run_id", "version", "notes_in", "notes_summarized", "notes_quarantined")}
     store.put(SUCCESS, json.dumps(summary).encode())
     current = {**summary, "released_at": live_json["released_at"], "accepted": report["gate"]["accepted"] is not None}
@@ -197,6 +200,29 @@ def _release(store: Store, live: _Live, report: Mapping[str, Any], sweep_after_s
     if newest and newest.run_id != live.plan.run_id:
         # A run planned more work while this one was being released; its own publishing brings the marker back.
         store.delete(SUCCESS)
+
+
+def _assert_stored(records: Sequence[CommitRecord], stored: Sequence[Entry]) -> None:
+    """What is released is there: somebody may have deleted a data file by hand."""
+    keys = {entry.key for entry in stored}
+    for record in records:
+        for kind, file in record.files.items():
+            if file.path not in keys:
+                raise AccountingError(f"shard {record.shard.id}: its {kind} file is gone; put it back, or run into a new output folder")
+
+
+def _shard_of(entry: Entry) -> str:
+    return entry.key.rsplit("/", 1)[1].split("-", 1)[0]
+
+
+def _retired(store: Store, live: _Live, stored: Sequence[Entry]) -> set[str]:
+    """Shards that once were live and have data files still. `live.json` remembers those whose record is gone already."""
+    try:
+        before = json.loads(store.get(f"{runs_folder(live.plan.version)}/live.json")).get("retired", [])
+    except NotFound:
+        before = []
+    gone = {*before, *live.commits} - {shard.id for shard in live.plan.current}
+    return gone & {_shard_of(entry) for entry in stored}
 
 
 def _put_empties(store: Store, version: str, records: Sequence[CommitRecord]) -> set[str]:
@@ -210,22 +236,25 @@ def _put_empties(store: Store, version: str, records: Sequence[CommitRecord]) ->
     return keys
 
 
-def _retire(store: Store, live: _Live, keep: set[str], sweep_after_s: float) -> None:
-    """Delete commits and data that are no longer live.
-
-    A data file that no live record names is deleted at once when its shard is committed or retired (no writer can still
-    win with it), otherwise only after `sweep_after_s`: another run may be about to commit it.
-    """
-    known = set(live.commits)
+def _delete_commits(store: Store, live: _Live) -> None:
+    """Delete the records of retired shards, and marks that a kill between a record and its mark's removal left behind."""
     current = {shard.id for shard in live.plan.current}
     for shard, record in live.commits.items():
         if shard not in current:
-            store.delete(f"{runs_folder(record.version)}/commits/{shard}.json")
-    for kind in KINDS:
-        for entry in list(store.list(data_folder(kind, live.plan.version))):
-            shard = entry.key.rsplit("/", 1)[1].split("-", 1)[0]
-            decided = shard in known or shard == _EMPTY
-            if entry.key not in keep and (decided or time.time() - entry.modified > sweep_after_s):
-                store.delete(entry.key)
+            store.delete(commit_key(record.version, shard))
+    for shard in attempts(store, live.plan.version).keys() & live.commits.keys():
+        forget_attempts(store, live.plan.version, shard)
+
+
+def _delete_data(store: Store, live: _Live, stored: Sequence[Entry], keep: Set[str], retired: Set[str], sweep_after_s: float) -> None:
+    """Delete data files that no live record names.
+
+    At once when their shard is committed or retired (no writer can still win with them), otherwise only after `sweep_after_s`:
+    another run may be about to commit them.
+    """
+    decided = {*live.commits, *retired, _EMPTY}
+    for entry in stored:
+        if entry.key not in keep and (_shard_of(entry) in decided or time.time() - entry.modified > sweep_after_s):
+            store.delete(entry.key)
     if isinstance(store, LocalStore):
         store.sweep_temporary(sweep_after_s)
