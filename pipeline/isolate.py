@@ -21,17 +21,24 @@ from pipeline.planning import RunPlan
 from pipeline.prepare import PreparedJob
 from schemas.commit import RunStats, Segment, Shard
 from schemas.errors import ChartmillError
+from schemas.note import BATCH_SCHEMA
 from schemas.rejection import Reason, Rejection, Stage
+from schemas.summary import GENERATE_FIELDS, SEGMENT_FIELDS, VALIDATE_FIELDS, VERIFY_FIELDS
 from transforms.batch import NoteBatch, describe_error
 from transforms.commit import commit_batch
 from transforms.ledger import attempts
 from transforms.read import read_segment
+from transforms.record import RECORD_COLUMN
 
 # Attempts that ended without a commit, after which a shard is not trusted any more. One can be a power cut.
 MOST_ATTEMPTS = 2
 # One note takes seconds; a child that says nothing for this long hangs. Starting up (imports, reading, the model) may take longer.
 SILENCE_S = 600.0
 _START_S = 900.0
+
+
+# What a finished batch without notes looks like.
+_NO_NOTES = pa.schema([*BATCH_SCHEMA, *VALIDATE_FIELDS, *SEGMENT_FIELDS, *GENERATE_FIELDS, RECORD_COLUMN, *VERIFY_FIELDS])
 
 
 def set_apart(prepared: PreparedJob, run_plan: RunPlan) -> tuple[RunPlan, list[Segment]]:
@@ -79,6 +86,8 @@ class _State:
             self.next_note, self.in_flight = self.next_note + 1, None
             return
         self.deaths_before_reading += 1
+        if self.deaths_before_reading >= MOST_ATTEMPTS and self.rows is not None:
+            raise ChartmillError("a shard that was set apart cannot be done: its process dies before it begins a note")
         if self.deaths_before_reading >= MOST_ATTEMPTS:
             places = [(p.file, row) for p in self.shard.pieces for row in range(p.start, p.stop)]
             lost = [Rejection(file, row, Stage.READ, reason) for file, row in places]
@@ -86,7 +95,7 @@ class _State:
 
     def whole(self) -> NoteBatch:
         """The parts as the one batch that an undisturbed run would have made."""
-        tables = [part.notes for part in self.parts if part.notes.num_columns]
+        tables = [part.notes for part in self.parts if part.notes.num_columns] or [_NO_NOTES.empty_table()]
         stats = RunStats(shards=1, notes_in=self.shard.rows)
         for part in self.parts:
             stats = stats.plus(replace(part.stats, shards=0, notes_in=0))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from schemas.commit import CommitRecord, InputFile, Plan, PlannedShard, Segment, Shard
+from schemas.commit import CommitRecord, InputFile, Piece, Plan, PlannedShard, Segment, Shard
 from schemas.errors import ChartmillError, ConfigurationError
 from transforms.batch import guarded
 from transforms.columns import ColumnMap
@@ -82,18 +82,23 @@ def _with_new_files(
 ) -> tuple[Ledger, NoteIds, bool]:
     """The ledger with every listed file in it and all ids; the last value is False when another run added an entry first."""
     known = {(file.path, file.identity) for file in _newest(ledger.files)}
-    new = [file for file in listing.files if (file.path, file.identity) not in known]
-    if not new:
+    before = {(file.path, file.identity): file for file in ledger.files}
+    unknown = [file for file in listing.files if (file.path, file.identity) not in known]
+    # A file that is again what it once was is listed again under its number: its cuts, ids and commits are known by that.
+    back = tuple(before[file.path, file.identity] for file in unknown if (file.path, file.identity) in before)
+    new = [file for file in unknown if (file.path, file.identity) not in before]
+    if not unknown:
         return ledger, load_ids(store, ledger), True
     first = len(ledger.files)
     # Ids are read here: whatever goes wrong must not quote them.
     with guarded("plan"), ThreadPoolExecutor(_SCAN_THREADS) as pool:
         scans = list(pool.map(lambda pair: scan_file(pair[1], pair[0], settings.columns), enumerate(new, start=first)))
     readable = [scan for scan in scans if not scan.file.problem]
-    if settings.duplicates == "latest" and readable and not any(scan.dated for scan in readable):
+    if settings.duplicates == "latest" and readable and not any(scan.dated for scan in readable) and not ledger.ids:
         raise ConfigurationError("input.duplicates: latest goes by written_at, which no new file has; map it with input.columns.written_at")
-    files = tuple(scan.file for scan in scans)
-    cuts = tuple(cut_files(files, {scan.file.number: scan.row_groups for scan in scans}, settings.shard_notes))
+    planned = tuple(scan.file for scan in scans)
+    files = (*back, *planned)
+    cuts = tuple(cut_files(planned, {scan.file.number: scan.row_groups for scan in scans}, settings.shard_notes))
     ids = NoteIds.concatenate([scan.ids for scan in scans])
     if save and not append_entry(store, version, ledger, files, cuts, ids):
         return ledger, ids, False
@@ -117,10 +122,11 @@ def _decide(
     provenance: Mapping[str, Any],
 ) -> RunPlan:
     superseded = superseded_files(ledger.files)
-    duplicates = decide_duplicates(ids, settings.duplicates, superseded)
     locations = _locations(ledger.files, superseded, listing)
     commits = load_commits(store, version)
-    standing = _Standing(ledger, superseded, duplicates, set(locations), commits)
+    standing = _Standing(ledger, superseded, set(locations), commits)
+    duplicates = decide_duplicates(ids, settings.duplicates, superseded, standing.lost)
+    standing.decide(duplicates)
     current = [decision.shard for decision in standing.decisions]
     chosen = {shard.id for shard in limit_shards(current, settings.limit)}
     to_do = [d.shard for d in standing.decisions if d.shard.id in chosen and d.record is None and d.shard.id not in commits]
@@ -131,10 +137,11 @@ def _decide(
         ledger=ledger.entry,
         duplicates=settings.duplicates,
         current=tuple(PlannedShard(s.id, s.rows, s.id in chosen) for s in current),
-        files=_file_counts(ledger, listing),
+        files=_file_counts(ledger, listing, locations),
         settings=dict(provenance),
     )
-    revisions = tuple((d.record, d.shard) for d in standing.decisions if d.record is not None and d.shard.id in chosen)
+    # Also beyond the limit: they generate nothing, and what is not revised now would leave the release and, its input gone, be lost.
+    revisions = tuple((d.record, d.shard) for d in standing.decisions if d.record is not None)
     by_number = {file.number: file for file in ledger.files}
     lost = sum(len(rows) for rows in duplicates.values())
     return RunPlan(plan, tuple(cut_segments(to_do, by_number, locations)), revisions, lost)
@@ -149,11 +156,11 @@ def _locations(files: Sequence[InputFile], superseded: set[int], listing: Listin
     }
 
 
-def _file_counts(ledger: Ledger, listing: Listing) -> dict[str, int]:
+def _file_counts(ledger: Ledger, listing: Listing, locations: Mapping[int, str]) -> dict[str, int]:
     return {
         "listed": len(listing.files),
         "planned": len(ledger.files),
-        "unreadable": sum(1 for file in _newest(ledger.files) if file.problem),
+        "unreadable": len({file.number for file in ledger.files if file.problem and file.number in locations}),
         "ignored": sum(listing.ignored.values()),
     }
 
@@ -167,40 +174,71 @@ class _Decision:
 
 
 class _Standing:
-    """How each cut stands today: which shard it is, and whether that is committed, can be revised, or is to be done."""
+    """How each cut stands today: which shards it is, and whether they are committed, can be revised, or are to be done.
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        superseded: set[int],
-        duplicates: Mapping[int, tuple[int, ...]],
-        present: set[int],
-        commits: Mapping[str, CommitRecord],
-    ) -> None:
+    Rows of files that are gone can only come from commits. `lost`: file number -> its rows that none has, which must not win over a
+    duplicate that can be done.
+    """
+
+    def __init__(self, ledger: Ledger, superseded: set[int], present: set[int], commits: Mapping[str, CommitRecord]) -> None:
+        self._cuts = ledger.cuts
         self._superseded = superseded
-        self._duplicates = duplicates
-        self._gone = {file.number for file in ledger.files} - present
+        self._gone = {file.number for file in ledger.files} - present - superseded
         self._commits = commits
         self._of_cut: dict[str, list[CommitRecord]] = {}
         for record in commits.values():
             self._of_cut.setdefault(record.shard.cut, []).append(record)
-        self.decisions = [d for cut in ledger.cuts for d in self._decide(cut)]
+        self.lost: dict[int, set[int]] = {}
+        self._undone: dict[str, set[int]] = {}
+        self._kept: dict[int, set[int]] = {}
+        for cut in ledger.cuts:
+            self._find_lost(cut)
+        self.decisions: list[_Decision] = []
 
-    def _decide(self, cut: Cut) -> list[_Decision]:
-        for left_out in (self._superseded, self._superseded | self._gone):
-            shards = current_shards([cut], left_out, self._duplicates)
-            if not shards:
-                return []
-            [shard] = shards
-            if shard.id in self._commits:
-                return [_Decision(shard)]
-            ancestor = next((r for r in self._of_cut.get(cut.id, ()) if can_revise(r, shard)), None)
-            if ancestor is not None:
-                return [_Decision(shard, ancestor)]
-            if not self._gone & {piece.file for piece in shard.pieces}:
-                return [_Decision(shard)]
-            # Part of the input is gone: what was made of it stays, even where the duplicates would be decided otherwise today.
-            kept = next((r for r in self._of_cut.get(cut.id, ()) if {p.file for p in r.shard.pieces} & self._gone - self._superseded), None)
-            if kept is not None:
-                return [_Decision(kept.shard)]
-        return []
+    def _find_lost(self, cut: Cut) -> None:
+        for piece in cut.pieces:
+            if piece.file not in self._gone:
+                continue
+            base = self._base(cut, piece)
+            if base is None:
+                self._undone.setdefault(cut.id, set()).add(piece.file)
+                self.lost.setdefault(piece.file, set()).update(range(piece.start, piece.stop))
+            else:
+                rejected = base.shard.duplicates.get(piece.file, ())
+                self.lost.setdefault(piece.file, set()).update(rejected)
+                self._kept.setdefault(piece.file, set()).update(rejected)
+
+    def _base(self, cut: Cut, piece: Piece) -> CommitRecord | None:
+        """The commit that holds most of a piece whose file is gone."""
+        having = [r for r in self._of_cut.get(cut.id, ()) if piece in r.shard.pieces]
+        return min(having, key=lambda r: (len(r.shard.duplicates.get(piece.file, ())), r.shard.id), default=None)
+
+    def decide(self, duplicates: Mapping[int, tuple[int, ...]]) -> None:
+        """Fill `decisions`; `duplicates` were decided without the lost rows."""
+        extra = {file: tuple(sorted({*duplicates.get(file, ()), *rows})) for file, rows in self._kept.items() if rows}
+        merged = {**duplicates, **extra}
+        self.decisions = [decision for cut in self._cuts for decision in self._decide(cut, merged)]
+
+    def _decide(self, cut: Cut, duplicates: Mapping[int, tuple[int, ...]]) -> list[_Decision]:
+        done = [piece for piece in cut.pieces if piece.file not in self._undone.get(cut.id, ())]
+        whole = self._decided(cut, done, duplicates)
+        if whole is not None:
+            return whole
+        # Part of the input is gone: that part is taken from its commit, the rest is done anew.
+        parts = [[p for p in done if p.file not in self._gone], *([p] for p in done if p.file in self._gone)]
+        return [decision for part in parts for decision in self._decided(cut, part, duplicates) or ()]
+
+    def _decided(self, cut: Cut, pieces: Sequence[Piece], duplicates: Mapping[int, tuple[int, ...]]) -> list[_Decision] | None:
+        """None: it would have to be done, and cannot be, because a file is gone."""
+        keep = {piece.file for piece in pieces}
+        shards = current_shards([cut], {p.file for p in cut.pieces if p.file in self._superseded or p.file not in keep}, duplicates)
+        if not shards:
+            return []
+        [shard] = shards
+        if shard.id in self._commits:
+            return [_Decision(shard)]
+        ancestors = [r for r in self._of_cut.get(cut.id, ()) if can_revise(r, shard)]
+        if ancestors:
+            # The nearest: an older one may be about to be deleted by another run's release.
+            return [_Decision(shard, max(ancestors, key=lambda r: (sum(map(len, r.shard.duplicates.values())), r.shard.id)))]
+        return None if self._gone & keep else [_Decision(shard)]

@@ -45,9 +45,7 @@ class PreparedJob:
         return PlanSettings(section.uris, columns, section.duplicates, self.shard_notes, self.job.run.limit)
 
     def commit_settings(self, run_id: str) -> CommitSettings:
-        return CommitSettings(
-            self.version, run_id, code_version(), self.provenance, _RULES_READER, self.job.output.keep_rejected_text
-        )
+        return CommitSettings(self.version, run_id, code_version(), self.provenance, _RULES_READER, self.job.output.keep_rejected_text)
 
     def said_in_plan(self) -> dict[str, Any]:
         """What publishing needs later, without the job file."""

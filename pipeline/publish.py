@@ -20,7 +20,7 @@ from schemas.errors import AccountingError, ConfigurationError
 from schemas.expectations import read_suite
 from schemas.histogram import EDGES
 from transforms.commit import KINDS, SCHEMAS, data_folder, to_parquet, utc_now
-from transforms.ledger import attempts, commit_key, forget_attempts, load_commits, newest_plan, roll_commits, runs_folder
+from transforms.ledger import attempts, commit_key, forget_attempts, list_commits, load_commits, newest_plan, roll_commits, runs_folder
 from transforms.stats import merge_stats
 from transforms.store import Entry, LocalStore, NotFound, Store
 from transforms.validate import merge_expectations
@@ -80,6 +80,7 @@ def publish(
     plan = newest_plan(store, version)
     if plan is None:
         raise ConfigurationError("no run has been planned in this output folder; `chartmill run` makes one")
+    rolled = list_commits(store, plan.version)[1]
     live = _Live(plan, load_commits(store, plan.version))
     stats = merge_stats(record.stats for record in live.records(live.plan.scope))
     _assert_accounted(live, stats)
@@ -92,7 +93,9 @@ def publish(
     store.put(REPORT_HTML, render_report(report).encode())
     released = complete and (gate["passed"] or gate["accepted"] is not None)
     if released:
-        _release(store, live, report, sweep_after_s)
+        released = _release(store, live, report, sweep_after_s, rolled)
+        # Overtaken by another run's plan: neither held nor complete.
+        complete = released
     return Published(report, complete, released)
 
 
@@ -125,7 +128,7 @@ def _acceptance(store: Store, live: _Live, reason: str | None) -> dict[str, Any]
 
 def _run_figures(store: Store, live: _Live, seconds: float | None, loads: int | None) -> dict[str, Any]:
     """What this run itself did. Wall-clock is known to the run alone, so publishing again takes it from the report that stands."""
-    mine = [r for r in live.records(live.plan.scope) if r.run_id == live.plan.run_id]
+    mine = [r for r in live.records(live.plan.scope) if r.run_id == live.plan.run_id and not r.revised]
     notes = sum(record.stats.notes_in for record in mine)
     if seconds is None:
         earlier = _standing_report(store)
@@ -176,18 +179,21 @@ def _report(
     }
 
 
-def _release(store: Store, live: _Live, report: Mapping[str, Any], sweep_after_s: float) -> None:
+def _release(store: Store, live: _Live, report: Mapping[str, Any], sweep_after_s: float, rolled: Sequence[str]) -> bool:
+    """False, changing nothing, when another run has planned since: its publishing, which knows more, releases."""
     version, records = live.plan.version, live.records(live.plan.current)
     folder = runs_folder(version)
     empties = _put_empties(store, version, records)
     stored = [entry for kind in KINDS for entry in store.list(data_folder(kind, version))]
+    retired = _retired(store, live, stored)
+    if _is_overtaken(store, live):
+        return False
     _assert_stored(records, stored)
     files = {record.shard.id: {kind: file.path for kind, file in record.files.items()} for record in records}
-    retired = _retired(store, live, stored)
     live_json = {"version": version, "run_id": live.plan.run_id, "released_at": utc_now(), "shards": files, "retired": sorted(retired)}
     store.put(f"{folder}/live.json", json.dumps(live_json, sort_keys=True).encode())
     # A record must never stand without its data, so all records that are no longer live go before any data does.
-    roll_commits(store, version, records)
+    roll_commits(store, version, records, rolled)
     _delete_commits(store, live)
     _delete_data(store, live, stored, {path for paths in files.values() for path in paths.values()} | empties, retired, sweep_after_s)
     summary = {key: report[key] for key in ("run_id", "version", "notes_in", "notes_summarized", "notes_quarantined")}
@@ -196,10 +202,15 @@ def _release(store: Store, live: _Live, report: Mapping[str, Any], sweep_after_s
     current["live"] = f"{folder}/live.json"
     current.update({kind: data_folder(kind, version) for kind in KINDS})
     store.put(CURRENT, json.dumps(current, sort_keys=True).encode())
-    newest = newest_plan(store, version)
-    if newest and newest.run_id != live.plan.run_id:
+    if _is_overtaken(store, live):
         # A run planned more work while this one was being released; its own publishing brings the marker back.
         store.delete(SUCCESS)
+    return True
+
+
+def _is_overtaken(store: Store, live: _Live) -> bool:
+    newest = newest_plan(store)
+    return newest is not None and (newest.version, newest.run_id) != (live.plan.version, live.plan.run_id)
 
 
 def _assert_stored(records: Sequence[CommitRecord], stored: Sequence[Entry]) -> None:

@@ -85,7 +85,7 @@ def run_job(
         prepared.store.delete(SUCCESS)
     for record, shard in run_plan.revisions:
         with guarded("revise"):
-            revise_commit(record, shard, prepared.store, run_id)
+            revise_commit(record, shard, prepared.store, run_id, job.output.keep_rejected_text)
     run_plan, suspects = set_apart(prepared, run_plan)
     for segment in suspects:
         run_isolated(prepared, segment, run_id)
@@ -100,7 +100,7 @@ def run_job(
         run_seconds=round(time.time() - started, 3),
         model_loads=loads,
     )
-    return Outcome(published, run_plan.plan, _left_undone(prepared, run_plan, deadline))
+    return Outcome(published, run_plan.plan, _left_undone(prepared, run_plan, published, deadline))
 
 
 def check_run_id(run_id: str | None) -> None:
@@ -113,7 +113,9 @@ def new_run_id() -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
 
 
-def _left_undone(prepared: PreparedJob, run_plan: RunPlan, deadline: float | None) -> str:
+def _left_undone(prepared: PreparedJob, run_plan: RunPlan, published: Published, deadline: float | None) -> str:
+    if published.report["run_id"] != run_plan.plan.run_id:  # overtaken: what is still to do is in the newer run's plan
+        return ""
     done = committed_shards(prepared.store, prepared.version)
     left = sum(1 for segment in run_plan.to_do for shard in segment.shards if shard.id not in done)
     if not left or (deadline is not None and time.time() >= deadline):

@@ -21,9 +21,7 @@ EVIDENCE_TYPE = pa.list_(
 )
 
 # A reason to look twice. `start`/`end` are characters of the summary, null when the flag is about the whole.
-FLAG_TYPE = pa.list_(
-    pa.struct([pa.field("code", pa.string()), pa.field("start", pa.int32()), pa.field("end", pa.int32())])
-)
+FLAG_TYPE = pa.list_(pa.struct([pa.field("code", pa.string()), pa.field("start", pa.int32()), pa.field("end", pa.int32())]))
 
 # What the stages add to the notes table, by the stage that adds it.
 VALIDATE_FIELDS = [pa.field("contract_warnings", pa.list_(pa.string()))]

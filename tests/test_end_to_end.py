@@ -248,7 +248,8 @@ def test_amendments_equal_one_run_over_everything(notes_folder: Path, tmp_path: 
 
 def test_two_runs_at_once(notes_folder: Path, tmp_path: Path) -> None:
     output, outcomes = tmp_path / "out", []
-    jobs = [echo_job(notes_folder, output, **{"engine.shard_notes": size, "engine.delay_ms": 3}) for size in (10, 7)]
+    common = {"engine.delay_ms": 3, "run.sweep_after_minutes": 60}
+    jobs = [echo_job(notes_folder, output, **{"engine.shard_notes": size, **common}) for size in (10, 7)]
     threads = [threading.Thread(target=lambda j=job: outcomes.append(run_job(j))) for job in jobs]
     for thread in threads:
         thread.start()

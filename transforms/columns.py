@@ -98,6 +98,8 @@ def as_strings(array: pa.Array, field_name: str) -> tuple[list[str | None], list
 
 def readable(array: pa.Array) -> pa.Array:
     """A pass-through column as it is, but text with U+FFFD for bytes that are not UTF-8: no reader could show it."""
+    if pa.types.is_string_view(array.type):
+        array = array.cast(pa.large_string())  # Arrow cannot take rows of views yet
     if not _is_text(array.type):
         return array
     try:

@@ -74,7 +74,9 @@ def output_tables(batch: NoteBatch, settings: CommitSettings) -> dict[str, pa.Ta
     for name in notes.column_names:
         if name.startswith(PASSTHROUGH_PREFIX):
             plain = name.removeprefix(PASSTHROUGH_PREFIX)
-            free = plain if plain not in summaries.column_names else f"input_{plain}"
+            free = plain
+            while free in summaries.column_names:
+                free = f"input_{free}"
             summaries = summaries.append_column(free, notes.column(name))
     struct = notes.column("record").combine_chunks()
     leaves = {f.name: struct.field(f.name) for f in RECORD_FIELDS}

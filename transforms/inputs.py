@@ -83,7 +83,8 @@ def _wanted(relatives: Iterable[str], position: int, ignored: Counter[str]) -> l
     """The Parquet files of a folder listing; raises ConfigurationError, saying what was found, when there are none."""
     visible = [relative for relative in relatives if not _is_hidden(relative)]
     wanted = [relative for relative in visible if relative.lower().endswith(PARQUET_SUFFIXES)]
-    others = Counter(PurePosixPath(relative).suffix.lower() or "(none)" for relative in visible if relative not in set(wanted))
+    chosen = set(wanted)
+    others = Counter(PurePosixPath(relative).suffix.lower() or "(none)" for relative in visible if relative not in chosen)
     if not wanted:
         what = ", ".join(f"{count} × {suffix}" for suffix, count in sorted(others.items())) or "no file at all"
         raise ConfigurationError(f"input.uris: input {position} holds no Parquet file ({', '.join(PARQUET_SUFFIXES)}); found {what}")
@@ -131,9 +132,7 @@ def _disk_file(root: Path, relative: str, position: int) -> FoundFile:
     try:
         size, identity = disk_identity(location)
     except OSError as error:
-        raise ConfigurationError(
-            f"input.uris: a file of input {position} cannot be opened: {os.strerror(error.errno or 0)}"
-        ) from None
+        raise ConfigurationError(f"input.uris: a file of input {position} cannot be opened: {os.strerror(error.errno or 0)}") from None
     return FoundFile(relative, location, size, identity)
 
 

@@ -80,9 +80,7 @@ def load_ledger(store: Store, version: str) -> Ledger:
     return Ledger(len(keys), tuple(files), tuple(cuts), tuple(ids))
 
 
-def append_entry(
-    store: Store, version: str, ledger: Ledger, files: Sequence[InputFile], cuts: Sequence[Cut], ids: NoteIds
-) -> bool:
+def append_entry(store: Store, version: str, ledger: Ledger, files: Sequence[InputFile], cuts: Sequence[Cut], ids: NoteIds) -> bool:
     """Add the next entry; False when another run was quicker, in which case the caller loads the ledger and plans again."""
     key = None
     if len(ids):
@@ -159,17 +157,22 @@ def attempt_folder(version: str) -> str:
 
 def mark_attempt(store: Store, version: str, shard: str) -> None:
     """Say that work on a shard begins; without a commit, the mark stays."""
-    store.put(f"{attempt_folder(version)}{shard}/{secrets.token_hex(6)}", b"")
+    store.put(f"{attempt_folder(version)}{shard}-{secrets.token_hex(6)}", b"")
 
 
 def attempts(store: Store, version: str) -> Counter[str]:
     """How often work on each shard has begun without a commit since."""
-    return Counter(e.key.split("/")[-2] for e in store.list(attempt_folder(version)))
+    return Counter(_marked(entry) for entry in store.list(attempt_folder(version)))
+
+
+def _marked(entry: Entry) -> str:
+    return entry.key.rsplit("/", 1)[1].split("-")[0]
 
 
 def forget_attempts(store: Store, version: str, shard: str) -> None:
-    for entry in list(store.list(f"{attempt_folder(version)}{shard}/")):
-        store.delete(entry.key)
+    for entry in list(store.list(attempt_folder(version))):
+        if _marked(entry) == shard:
+            store.delete(entry.key)
 
 
 def rolled_record(store: Store, version: str, shard: str) -> CommitRecord | None:
@@ -233,9 +236,9 @@ def _retrying(load: Callable[[], T], attempts: int = 5) -> T:
     raise AssertionError("unreachable")
 
 
-def roll_commits(store: Store, version: str, records: Iterable[CommitRecord]) -> None:
+def roll_commits(store: Store, version: str, records: Iterable[CommitRecord], rolled: Sequence[str]) -> None:
     """Put all live records into one Parquet object and delete the single ones: 100,000 small reads are not seconds."""
-    single, rolled = list_commits(store, version)
+    single, _ = list_commits(store, version)
     ordered = sorted(records, key=lambda record: record.shard.id)
     table = pa.table({"shard": [r.shard.id for r in ordered], "record": pa.array([r.to_bytes() for r in ordered], pa.binary())})
     sink = io.BytesIO()

@@ -54,9 +54,7 @@ class NoteIds:
     @staticmethod
     def concatenate(parts: Sequence[NoteIds]) -> NoteIds:
         if not parts:
-            return NoteIds(
-                np.empty((0, 2), np.uint64), np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.int64)
-            )
+            return NoteIds(np.empty((0, 2), np.uint64), np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.int64))
         return NoteIds(
             np.concatenate([p.hashes for p in parts]),
             np.concatenate([p.written_at for p in parts]),
@@ -65,9 +63,7 @@ class NoteIds:
         )
 
 
-def cut_files(
-    files: Sequence[InputFile], row_groups: Mapping[int, Sequence[int]], shard_notes: int
-) -> list[Cut]:
+def cut_files(files: Sequence[InputFile], row_groups: Mapping[int, Sequence[int]], shard_notes: int) -> list[Cut]:
     """Cut new files into stretches of `shard_notes` rows; files smaller than that are put together, in order.
 
     `row_groups` gives the rows of each row group per file number. A file with a problem is a cut of its own with no rows.
@@ -77,14 +73,16 @@ def cut_files(
     by_number = {file.number: file for file in files}
     cuts: list[Cut] = []
     small: list[Piece] = []
+    gathered = 0
     for file in files:
         if file.problem or file.rows >= shard_notes:
             pieces = [Piece(file.number, 0, 0)] if file.problem else list(_file_pieces(file, row_groups[file.number], shard_notes))
             cuts.extend(_cut((piece,), by_number) for piece in pieces)
             continue
-        if sum(p.rows for p in small) + file.rows > shard_notes:
+        if gathered + file.rows > shard_notes:
             cuts.append(_cut(tuple(small), by_number))
-            small = []
+            small, gathered = [], 0
+        gathered += file.rows
         small.append(next(_file_pieces(file, row_groups[file.number], shard_notes)))
     if small:
         cuts.append(_cut(tuple(small), by_number))
@@ -108,13 +106,15 @@ def superseded_files(files: Iterable[InputFile]) -> set[int]:
     """Numbers of the files whose path has been planned again with another identity. A path that is merely gone keeps its output."""
     newest: dict[str, int] = {}
     numbers = set()
-    for file in files:
+    for file in files:  # in the order of planning: a file that came back is listed again under its old number
         numbers.add(file.number)
-        newest[file.path] = max(newest.get(file.path, -1), file.number)
+        newest[file.path] = file.number
     return numbers - set(newest.values())
 
 
-def decide_duplicates(ids: NoteIds, policy: str, ignore_files: Set[int] = frozenset()) -> dict[int, tuple[int, ...]]:
+def decide_duplicates(
+    ids: NoteIds, policy: str, ignore_files: Set[int] = frozenset(), ignore_rows: Mapping[int, Set[int]] | None = None
+) -> dict[int, tuple[int, ...]]:
     """Rows to reject as DUPLICATE_ID: file number -> sorted rows. Exact, whatever the number of files and runs.
 
     `first` keeps the row planned first (file number, then row), `latest` the greatest `written_at` and among equals the row planned last,
@@ -124,7 +124,11 @@ def decide_duplicates(ids: NoteIds, policy: str, ignore_files: Set[int] = frozen
         raise ConfigurationError(f"input.duplicates: {policy!r}; choices: {', '.join(DUPLICATE_POLICIES)}")
     if policy == "all" or not len(ids):
         return {}
-    alive = np.flatnonzero(~np.isin(ids.files, list(ignore_files))) if ignore_files else np.arange(len(ids))
+    dead = np.isin(ids.files, list(ignore_files))
+    places = [(file << 40) + row for file, rows in (ignore_rows or {}).items() for row in rows]
+    if places:
+        dead |= np.isin((ids.files.astype(np.int64) << 40) + ids.rows, places)
+    alive = np.flatnonzero(~dead)
     hashes, files, rows = ids.hashes[alive], ids.files[alive], ids.rows[alive]
     if policy == "first":
         order = np.lexsort((rows, files, hashes[:, 1], hashes[:, 0]))
@@ -159,7 +163,8 @@ def _shard(cut: Cut, pieces: tuple[Piece, ...], duplicates: Mapping[int, tuple[i
                 lost[piece.file] = rows[low:high]
     if not lost and len(pieces) == len(cut.pieces):
         return Shard(cut.id, cut.id, pieces)
-    positions = [i for i, p in enumerate(cut.pieces) if p in pieces]
+    left = set(pieces)
+    positions = [i for i, p in enumerate(cut.pieces) if p in left]
     by_position = {i: lost[cut.pieces[i].file] for i in positions if cut.pieces[i].file in lost}
     # By position in the cut, not by file number, so that the id means the same in another output folder.
     return Shard(digest("shard", cut.id, positions, by_position), cut.id, pieces, lost)

@@ -35,9 +35,7 @@ class _Rows:
     rejections: tuple[Rejection, ...] = field(repr=False)
 
 
-def read_segment(
-    segment: Segment, columns: ColumnMap, wanted: Callable[[Shard], bool] = lambda shard: True
-) -> Iterator[NoteBatch]:
+def read_segment(segment: Segment, columns: ColumnMap, wanted: Callable[[Shard], bool] = lambda shard: True) -> Iterator[NoteBatch]:
     """The segment's shards in order, but for those not `wanted` (asked just before each is read) and those whose file
     is not what was planned.
 

@@ -29,16 +29,18 @@ def can_revise(record: CommitRecord, shard: Shard) -> bool:
     return all(set(rows) <= set(shard.duplicates.get(file, ())) for file, rows in old.duplicates.items() if file in files)
 
 
-def revise_commit(record: CommitRecord, shard: Shard, store: Store, run_id: str) -> CommitRecord:
+def revise_commit(record: CommitRecord, shard: Shard, store: Store, run_id: str, keep_rejected_text: bool = False) -> CommitRecord:
     """Commit `shard` from the output of the committed shard it descends from; returns the record that stands."""
     old = {kind: _read(record, kind, store) for kind in KINDS}
+    if not keep_rejected_text:
+        old["rejections"] = old["rejections"].select(REJECTION_SCHEMA.names)
     files = {piece.file for piece in shard.pieces}
     lost = {(file, row) for file, rows in shard.duplicates.items() for row in rows}
     new = {kind: _without(table, files, lost) for kind, table in old.items()}
     new["rejections"] = _with_duplicates(new["rejections"], lost, [old["summaries"], old["rejections"]])
     stats = _revised(record.stats, shard, old, new)
     written = write_tables(new, shard, store, record.version)
-    return put_record(replace(record, shard=shard, files=written, stats=stats, run_id=run_id, committed_at=utc_now()), store)
+    return put_record(replace(record, shard=shard, files=written, stats=stats, run_id=run_id, committed_at=utc_now(), revised=True), store)
 
 
 def _read(record: CommitRecord, kind: str, store: Store) -> pa.Table:
@@ -64,7 +66,8 @@ def _with_duplicates(rejections: pa.Table, lost: Set[tuple[int, int]], known: Se
 
 def _revised(stats: RunStats, shard: Shard, old: Mapping[str, pa.Table], new: Mapping[str, pa.Table]) -> RunStats:
     figures = stats.plus(_figures(old).times(-1)).plus(_figures(new))
-    return replace(figures, notes_in=shard.rows)
+    reasons, flags, filled = ({key: n for key, n in counts.items() if n} for counts in (figures.reasons, figures.flags, figures.fields))
+    return replace(figures, notes_in=shard.rows, reasons=reasons, flags=flags, fields=filled)
 
 
 def _figures(tables: Mapping[str, pa.Table]) -> RunStats:

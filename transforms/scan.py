@@ -58,18 +58,21 @@ def _scan(found: FoundFile, number: int, columns: ColumnMap) -> ScannedFile:
     if not metadata.num_rows:
         return _unreadable(found, number, Reason.FILE_EMPTY)
     wanted = {target: located.read[target] for target in ("note_id", "written_at") if target in located.read}
-    constant_id = located.constant.get("note_id")
+    constant_id, constant_date = located.constant.get("note_id"), located.constant.get("written_at")
     parts, start = [], 0
     for batch in parquet.iter_batches(batch_size=65536, columns=sorted(set(wanted.values()))) if wanted else ():
         ids = as_strings(batch.column(wanted["note_id"]), "note_id")[0] if "note_id" in wanted else [constant_id] * batch.num_rows
-        dates = _milliseconds(batch.column(wanted["written_at"])) if "written_at" in wanted else None
+        dates = (
+            _milliseconds(batch.column(wanted["written_at"])) if "written_at" in wanted else np.full(len(ids), _parse_date(constant_date))
+        )
         parts.append(_note_ids(ids, dates, number, start))
         start += batch.num_rows
     if not wanted:
-        parts.append(_note_ids([constant_id] * metadata.num_rows, None, number, 0))
+        dates = np.full(metadata.num_rows, _parse_date(constant_date))
+        parts.append(_note_ids([constant_id] * metadata.num_rows, dates, number, 0))
     rows = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
     file = InputFile(number, found.path, found.identity, metadata.num_rows, found.size)
-    return ScannedFile(file, rows, NoteIds.concatenate(parts), "written_at" in wanted)
+    return ScannedFile(file, rows, NoteIds.concatenate(parts), "written_at" in wanted or "written_at" in located.constant)
 
 
 def _note_ids(ids: Sequence[str | None], dates: Any, file: int, start: int) -> NoteIds:
@@ -79,7 +82,7 @@ def _note_ids(ids: Sequence[str | None], dates: Any, file: int, start: int) -> N
     positions = np.asarray(present, dtype=np.int64)
     return NoteIds(
         np.frombuffer(raw, dtype=np.uint64).reshape(-1, 2),
-        np.full(len(present), NEVER_WRITTEN) if dates is None else dates[positions],
+        dates[positions],
         np.full(len(present), file, np.int32),
         positions + start,
     )

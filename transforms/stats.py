@@ -10,7 +10,7 @@ import pyarrow as pa
 from schemas.commit import RunStats
 from schemas.histogram import count_values
 from schemas.record import RECORD_FIELDS
-from transforms.verify import INFORMATIVE
+from transforms.verify import INFORMATIVE, words
 
 
 def merge_stats(parts: Iterable[RunStats]) -> RunStats:
@@ -24,9 +24,10 @@ def merge_stats(parts: Iterable[RunStats]) -> RunStats:
 def output_stats(summaries: pa.Table, records: pa.Table) -> RunStats:
     """What the stages after validation counted, counted again from the rows they left; padding, which rows do not show, is left out."""
     flags = [[flag["code"] for flag in row or ()] for row in summaries.column("flags").to_pylist()]
-    words = [len(summary.split()) for summary in summaries.column("summary").to_pylist()]
+    counts = [len(words(summary)) for summary in summaries.column("summary").to_pylist()]
     compression = summaries.column("compression").to_pylist()
-    note_words = [round(ratio * count) for ratio, count in zip(compression, words, strict=True)]
+    # A summary without words does not tell how long its note was.
+    note_words = [round(ratio * count) for ratio, count in zip(compression, counts, strict=True) if ratio is not None]
     return RunStats(
         notes_flagged=sum(1 for codes in flags if set(codes) - INFORMATIVE),
         notes_warned=sum(1 for row in summaries.column("contract_warnings").to_pylist() if row),
@@ -35,9 +36,9 @@ def output_stats(summaries: pa.Table, records: pa.Table) -> RunStats:
         tokens={name: sum(filter(None, summaries.column(f"{name}_tokens").to_pylist())) for name in ("source", "generated")},
         histograms={
             "note_words": count_values("note_words", note_words),
-            "summary_words": count_values("summary_words", words),
-            "coverage": count_values("coverage", summaries.column("coverage").to_pylist()),
-            "compression": count_values("compression", compression),
+            "summary_words": count_values("summary_words", counts),
+            "coverage": count_values("coverage", summaries.column("coverage").drop_null().to_pylist()),
+            "compression": count_values("compression", filter(None, compression)),
         },
     )
 

@@ -12,6 +12,7 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -119,7 +120,7 @@ class LocalStore:
     def _written(self, key: str, data: bytes) -> Path:
         folder = self._path(key).parent
         make_private_folder(folder)
-        temporary = folder / f"{_TEMPORARY}{secrets.token_hex(8)}"
+        temporary = folder / f"{_TEMPORARY}{os.getpid()}-{secrets.token_hex(8)}"
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
@@ -148,13 +149,26 @@ class LocalStore:
         self._path(key).unlink(missing_ok=True)
 
     def sweep_temporary(self, older_than_s: float) -> int:
-        """Remove temporary files that a killed process left behind; how many."""
+        """Remove temporary files that a killed process left behind, not those of one that is at work here; how many."""
         removed = 0
         for path in self.root.rglob(f"{_TEMPORARY}*"):
-            if path.is_file() and time.time() - path.stat().st_mtime > older_than_s:
-                path.unlink(missing_ok=True)
-                removed += 1
+            with suppress(FileNotFoundError):  # a writer has just renamed it
+                if time.time() - path.stat().st_mtime > older_than_s and not _writer_is_alive(path):
+                    path.unlink()
+                    removed += 1
         return removed
+
+
+def _writer_is_alive(temporary: Path) -> bool:
+    """By the process id in the name; a process of another machine is judged by the file's age alone."""
+    pid = temporary.name.removeprefix(_TEMPORARY).split("-")[0]
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def make_private_folder(folder: Path) -> None:
