@@ -8,6 +8,7 @@ created 0600, folders 0700.
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import threading
 import time
@@ -161,10 +162,12 @@ class LocalStore:
 
 def _writer_is_alive(temporary: Path) -> bool:
     """By the process id in the name; a process of another machine is judged by the file's age alone."""
-    pid = temporary.name.removeprefix(_TEMPORARY).split("-")[0]
+    pid = re.fullmatch(rf"{re.escape(_TEMPORARY)}([1-9]\d*)-[0-9a-f]{{16}}", temporary.name)
+    if pid is None:
+        return False
     try:
-        os.kill(int(pid), 0)
-    except (ValueError, ProcessLookupError):
+        os.kill(int(pid[1]), 0)
+    except ProcessLookupError:
         return False
     except PermissionError:
         return True
