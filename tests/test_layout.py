@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+import sys
 import tomllib
 import zipfile
 from fnmatch import fnmatch
@@ -71,9 +72,9 @@ def test_every_module_says_what_it_is() -> None:
 
 
 def test_imports_go_one_way() -> None:
-    from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
-
-    assert lint_imports(config_filename=str(ROOT / "pyproject.toml"), cache_dir=None) == EXIT_STATUS_SUCCESS
+    # In a process of its own: it switches off every logger of the one it runs in.
+    lint = [sys.executable, "-c", "from importlinter.cli import lint_imports; raise SystemExit(lint_imports(cache_dir=None))"]
+    assert subprocess.run(lint, cwd=ROOT, capture_output=True, check=False).returncode == 0
 
 
 def test_the_console_script_is_the_command_line() -> None:
