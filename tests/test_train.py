@@ -19,17 +19,16 @@ from pipeline.selection_model import Vocabulary, lay_out
 from pipeline.training_data import (
     Pair,
     drop_units,
+    first_targets,
     make_example,
     note_units,
     read_pairs,
     read_texts,
-    sample_steps,
     sample_window,
     split_holdout,
-    target_row,
     unit_worth,
 )
-from pipeline.warm_start import build_model, cut_tokenizer
+from pipeline.warm_start import build_model, cut_tokenizer, fit_worth
 from transforms.selection import SelectionFormat, load_selection_format, mark_source
 
 FORMAT = SelectionFormat(
@@ -44,14 +43,12 @@ FORMAT = SelectionFormat(
 SETTINGS = training.TrainSettings(
     n_tokens=180,
     gather_steps=2,
-    steps=4,
-    decoder_steps=6,
-    decoder_notes_per_step=2,
+    rank_steps=3,
+    settle_steps=3,
     notes_per_step=2,
     frozen_layers=1,
     n_holdout=2,
     checkpoint_every=1,
-    evaluate_every=3,
     fmt=FORMAT,
 )
 SENTENCES = [
@@ -120,40 +117,17 @@ def example(text: str = NOTES[0], reference: str = REFERENCE):  # type: ignore[n
     return made
 
 
-def test_worth_counts_new_words_of_the_reference() -> None:
-    one = example("Zinc given. No rash. Zinc given.", "zinc given")
-    nothing = np.zeros_like(one.limits)
+def test_worth_counts_shared_words_per_word() -> None:
     # Two words and one bigram of weight two, over two words and an offset of three.
-    assert unit_worth(one, nothing) == pytest.approx([4 / 5, 0.0, 4 / 5])
-    covered = one.counts[0]
-    assert unit_worth(one, covered) == pytest.approx([0.0, 0.0, 0.0])
+    assert unit_worth(example("Zinc given. No rash. Zinc zinc.", "zinc given")) == pytest.approx([4 / 5, 0.0, 1 / 5])
 
 
-def test_targets_are_distributions_over_free_units() -> None:
+def test_targets_are_a_distribution_that_ranks_by_worth() -> None:
     one = example()
-    free = np.ones(len(one.words), dtype=bool)
-    free[3] = False
-    row = target_row(one, np.zeros_like(one.limits), free)
-    assert row.shape == (len(one.words) + 1,)
-    assert row.sum() == pytest.approx(1.0)
-    assert row[3] == 0 and row[-1] == 0
-    assert row.argmax() == np.where(free, unit_worth(one, np.zeros_like(one.limits)), -1).argmax()
-
-
-def test_steps_never_repeat_and_end_when_the_length_is_reached() -> None:
-    one = example()
-    for seed in range(20):
-        steps = sample_steps(one, 12, 0.3, np.random.default_rng(seed))
-        assert len(set(steps.chosen)) == len(steps.chosen)
-        assert steps.targets.sum(axis=1) == pytest.approx(np.ones(len(steps.chosen) + 1))
-        assert steps.targets[-1, -1] == 1.0
-        assert int(one.words[steps.chosen[:-1]].sum()) < one.wanted_words <= int(one.words[steps.chosen].sum())
-
-
-def test_steps_stop_at_the_most_choices() -> None:
-    steps = sample_steps(example(), 2, 0.0, np.random.default_rng(0))
-    assert len(steps.chosen) == 2
-    assert steps.targets[-1, -1] == 0.0
+    targets = first_targets(one)
+    assert targets.shape == one.words.shape
+    assert targets.sum() == pytest.approx(1.0)
+    assert (targets.argsort() == unit_worth(one).argsort()).all()
 
 
 def test_notes_without_use_are_left_out() -> None:
@@ -248,22 +222,28 @@ def run(encoder: Path, pairs_file: Path, folder: Path, settings: training.TrainS
     return training.train([pairs_file], [f"{pairs_file}:text"], encoder, folder / "work", folder / "model", settings)
 
 
-def test_published_folder_loads_and_summarizes(encoder: Path, pairs_file: Path, tmp_path: Path) -> None:
-    score = run(encoder, pairs_file, tmp_path)
+@pytest.fixture(scope="module")
+def straight(encoder: Path, pairs_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an undisturbed run."""
+    folder = tmp_path_factory.mktemp("straight")
+    score = run(encoder, pairs_file, folder)
     assert score is not None and score.n == SETTINGS.n_holdout and score.rouge1 > 0
-    folder = tmp_path / "model"
+    return folder
+
+
+def test_published_folder_loads_and_summarizes(straight: Path) -> None:
+    folder = straight / "model"
     assert load_selection_format(folder) == FORMAT
     assert json.loads((folder / "generation_config.json").read_text())["no_repeat_ngram_size"] == 1
     assert AutoTokenizer.from_pretrained(folder).is_fast
-    assert not [path for path in tmp_path.iterdir() if path.name not in ("work", "model")]
+    assert not [path for path in straight.iterdir() if path.name not in ("work", "model")]
     model, tokenizer, fmt = load_model(folder)
     (selection,) = summarize(model, tokenizer, fmt, [NOTES[0]])
     assert selection.text and not selection.fallback
 
 
-def test_only_markers_are_ever_written(encoder: Path, pairs_file: Path, tmp_path: Path) -> None:
-    run(encoder, pairs_file, tmp_path)
-    model, tokenizer, fmt = load_model(tmp_path / "model")
+def test_only_markers_are_ever_written(straight: Path) -> None:
+    model, tokenizer, fmt = load_model(straight / "model")
     marked = mark_note(NOTES[1], tokenizer, fmt)
     ids = model.generate(**tokenizer(marked.source, return_tensors="pt"), min_new_tokens=9)[0].tolist()
     vocabulary = Vocabulary.of(tokenizer, fmt)
@@ -272,23 +252,22 @@ def test_only_markers_are_ever_written(encoder: Path, pairs_file: Path, tmp_path
     assert len(ids[1:10]) == len(set(ids[1:10])) == 9
 
 
+@pytest.mark.parametrize("stop", [1, 3, 5, 6])
 def test_interrupted_run_ends_as_an_undisturbed_one(
-    encoder: Path, pairs_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    encoder: Path, pairs_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, straight: Path, stop: int
 ) -> None:
-    straight = run(encoder, pairs_file, tmp_path / "straight")
     save = training._Run.save
 
-    def stop_after_three(self: training._Run) -> None:
+    def stop_after_saving(self: training._Run) -> None:
         save(self)
-        if self.step == 3:
+        if self.step == stop:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(training._Run, "save", stop_after_three)
-        run(encoder, pairs_file, tmp_path / "broken")
-    resumed = run(encoder, pairs_file, tmp_path / "broken")
-    assert resumed == straight
-    ours, theirs = weights(tmp_path / "broken" / "model"), weights(tmp_path / "straight" / "model")
+        patched.setattr(training._Run, "save", stop_after_saving)
+        run(encoder, pairs_file, tmp_path)
+    run(encoder, pairs_file, tmp_path)
+    ours, theirs = weights(tmp_path / "model"), weights(straight / "model")
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
@@ -298,14 +277,22 @@ def test_checkpoint_of_other_settings_is_refused(encoder: Path, pairs_file: Path
         run(encoder, pairs_file, tmp_path, dataclasses.replace(SETTINGS, seed=1))
 
 
-def test_training_moves_only_what_is_not_frozen(encoder: Path, pairs_file: Path, tmp_path: Path) -> None:
-    run(encoder, pairs_file, tmp_path)
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
+def test_embeddings_stay_as_pretrained(encoder: Path, straight: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(straight / "model")
     start = dict(build_model(encoder, tokenizer, FORMAT, SETTINGS.seed).to(torch.bfloat16).float().named_parameters())
-    trained = weights(tmp_path / "model")
+    trained = weights(straight / "model")
     moved = {name for name in trained if not torch.equal(trained[name], start[name])}
-    assert "model.encoder.layers.1.fc1.weight" in moved
-    assert not [name for name in moved if name.startswith(("model.shared", "model.encoder.layers.0"))]
+    assert {"model.encoder.layers.0.fc1.weight", "model.encoder.layers.1.fc1.weight"} <= moved
+    assert not [name for name in moved if name.startswith(("model.shared", "model.encoder.embed_positions"))]
+
+
+def test_worth_is_fitted_by_ridge_regression() -> None:
+    torch.manual_seed(0)
+    truth = torch.randn(6)
+    states = [torch.randn(9, 6) + torch.randn(6) for _ in range(20)]
+    worth = torch.nn.Linear(6, 1)
+    fit_worth(worth, states, [state @ truth + 5 for state in states])
+    assert torch.allclose(worth.weight[0], truth, atol=0.05)
 
 
 def test_a_folder_without_a_selection_model_is_refused(tmp_path: Path) -> None:

