@@ -8,7 +8,7 @@ TORCH := torch==2.13.0
 DEMO ?= demo
 
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 INSTALLED := $(VENV)/.installed
 
 .PHONY: install demo test test-slow lint format clean
@@ -31,7 +31,7 @@ torch:
 demo: $(INSTALLED)
 	@rm -rf $(DEMO)
 	@$(BIN)/chartmill sample --notes 200 --output $(DEMO)/sample
-	@$(BIN)/chartmill run --input $(DEMO)/sample/notes --output $(DEMO)/out --set gate.max_quarantined_share=0.2
+	@$(BIN)/chartmill run --input $(DEMO)/sample/notes --output $(DEMO)/out
 
 test: $(INSTALLED) lint
 	@$(BIN)/python -m pytest
