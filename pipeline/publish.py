@@ -7,7 +7,6 @@ that passes) `live.json`, the rolled-up commits, removal of what is no longer li
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field
@@ -19,13 +18,12 @@ from schemas.commit import CommitRecord, Plan, PlannedShard, RunStats, digest
 from schemas.errors import AccountingError, ConfigurationError
 from schemas.expectations import read_suite
 from schemas.histogram import EDGES
-from transforms.commit import KINDS, SCHEMAS, data_folder, to_parquet, utc_now
+from transforms.commit import KINDS, SCHEMAS, data_folder, utc_now
 from transforms.ledger import attempts, commit_key, forget_attempts, list_commits, load_commits, newest_plan, roll_commits, runs_folder
+from transforms.parquet import to_parquet
 from transforms.stats import merge_stats
 from transforms.store import Entry, LocalStore, NotFound, Store
 from transforms.validate import merge_expectations
-
-_log = logging.getLogger(__name__)
 
 SUCCESS = "_SUCCESS"
 CURRENT = "_CURRENT.json"
@@ -156,7 +154,8 @@ def _report(
     plan = live.plan
     figures = asdict(stats)
     histograms = {name: {"edges": list(EDGES[name]), "counts": counts} for name, counts in stats.histograms.items()}
-    total = merge_stats(record.stats for record in live.records(plan.current))
+    # Without a limit the run's scope is everything, and what was merged for it need not be merged again.
+    total = stats if len(plan.scope) == len(plan.current) else merge_stats(r.stats for r in live.records(plan.current))
     return {
         "run_id": plan.run_id,
         "version": plan.version,

@@ -10,13 +10,16 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from pipeline.config import Job, load_job
+
+if TYPE_CHECKING:
+    from tests.canaries import Canaries, Said
 
 os.environ["GX_ANALYTICS_ENABLED"] = "false"
 os.environ.setdefault("AWS_EC2_METADATA_DISABLED", "true")
@@ -166,3 +169,19 @@ def run_cli() -> Callable[..., subprocess.CompletedProcess[str]]:
         return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env={**os.environ, **(env or {})})
 
     return run
+
+
+@pytest.fixture
+def canaries() -> Canaries:
+    """Fresh random strings to plant, one per place."""
+    from tests.canaries import Canaries
+
+    return Canaries()
+
+
+@pytest.fixture
+def said() -> Said:
+    """What a test's runs said, to be searched for them."""
+    from tests.canaries import Said
+
+    return Said()

@@ -44,16 +44,6 @@ from transforms.batch import StageError
 from transforms.store import Store
 
 
-@pytest.fixture
-def canaries() -> Canaries:
-    return Canaries()
-
-
-@pytest.fixture
-def said() -> Said:
-    return Said()
-
-
 def command(capfd: pytest.CaptureFixture[str], said: Said, *arguments: str) -> int:
     """Run a command in this process and keep all that it prints, native code included."""
     code = cli.main(list(arguments))

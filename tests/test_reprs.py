@@ -24,16 +24,6 @@ from transforms.read import read_segment
 from transforms.sections import read_page
 
 
-@pytest.fixture
-def canaries() -> Canaries:
-    return Canaries()
-
-
-@pytest.fixture
-def said() -> Said:
-    return Said()
-
-
 def test_reprs_show_no_patient_data(tmp_path: Path, canaries: Canaries) -> None:
     notes = plant(tmp_path / "notes", canaries)
     prepared, plan = planned(notes, tmp_path / "out")

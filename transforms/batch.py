@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from schemas.commit import RunStats, Shard
 from schemas.errors import ChartmillError
-from schemas.rejection import Rejection
+from schemas.rejection import Reason, Rejection, Stage
 
 _ROOT = Path(__file__).parent.parent
 _PACKAGES = ("schemas", "transforms", "pipeline")
@@ -61,6 +61,11 @@ class NoteBatch:
             notes=self.notes.take(pa.array(keep, type=pa.int64())),
             rejections=(*self.rejections, *(rejected[i] for i in sorted(rejected))),
         )
+
+    def rejection(self, position: int, stage: Stage, reason: Reason) -> Rejection:
+        """What `reject` takes for the row at this position of `notes`."""
+        row = {name: self.notes.column(name)[position].as_py() for name in ("source_file", "source_row", "note_id", "text")}
+        return Rejection(stage=stage, reason=reason, **row)
 
     def counted(self, **figures: Any) -> NoteBatch:
         """Add to the stats."""

@@ -7,7 +7,6 @@ what the record does not name.
 from __future__ import annotations
 
 import hashlib
-import io
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,6 @@ from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from schemas.commit import CommitRecord, DataFile, RunStats, Shard
 from schemas.errors import AccountingError
@@ -27,6 +25,7 @@ from schemas.rejection import REJECTED_TEXT_FIELD, REJECTION_SCHEMA, Rejection
 from schemas.summary import PROVENANCE_FIELDS, SUMMARY_SCHEMA
 from transforms.batch import NoteBatch, guarded
 from transforms.ledger import commit_key, forget_attempts, rolled_record
+from transforms.parquet import to_parquet
 from transforms.store import NotFound, Store
 
 SCHEMAS = {"summaries": SUMMARY_SCHEMA, "records": RECORD_SCHEMA, "rejections": REJECTION_SCHEMA}
@@ -146,13 +145,6 @@ def write_tables(tables: Mapping[str, pa.Table], shard: Shard, store: Store, ver
 
 def data_folder(kind: str, version: str) -> str:
     return f"{kind}/version={version}/"
-
-
-def to_parquet(table: pa.Table) -> bytes:
-    """The table as a Parquet file; equal tables give equal bytes."""
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
-    return sink.getvalue()
 
 
 def put_record(record: CommitRecord, store: Store) -> CommitRecord:

@@ -7,7 +7,6 @@ left. Nothing is ever changed, only added.
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import secrets
@@ -20,10 +19,10 @@ from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from schemas.commit import CommitRecord, InputFile, Piece, Plan, digest
 from schemas.errors import ChartmillError
+from transforms.parquet import from_parquet, to_parquet
 from transforms.plan import Cut, NoteIds
 from transforms.store import Entry, NotFound, Store
 
@@ -98,9 +97,7 @@ def _entry_key(version: str, number: int) -> str:
 def _ids_parquet(ids: NoteIds) -> bytes:
     hashes = pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(ids), [None, pa.py_buffer(np.ascontiguousarray(ids.hashes))])
     table = pa.table([hashes, ids.written_at, ids.files, ids.rows], schema=_IDS_SCHEMA)
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
-    return sink.getvalue()
+    return to_parquet(table)
 
 
 def load_ids(store: Store, ledger: Ledger) -> NoteIds:
@@ -109,7 +106,7 @@ def load_ids(store: Store, ledger: Ledger) -> NoteIds:
 
 
 def _parse_ids(data: bytes) -> NoteIds:
-    table = pq.read_table(io.BytesIO(data))
+    table = from_parquet(data)
     raw = b"".join(table.column("hash").to_pylist())
     return NoteIds(
         np.frombuffer(raw, dtype=np.uint64).reshape(-1, 2),
@@ -194,7 +191,7 @@ def _rolled_folder(version: str) -> str:
 # A rolled-up object is named by the hash of its content, so what was read once stays true; asked for once per commit.
 @lru_cache(maxsize=4)
 def _rolled_ids(store: Store, key: str) -> frozenset[str]:
-    return frozenset(pq.read_table(io.BytesIO(store.get(key)), columns=["shard"]).column("shard").to_pylist())
+    return frozenset(from_parquet(store.get(key), columns=["shard"]).column("shard").to_pylist())
 
 
 def load_commits(store: Store, version: str) -> dict[str, CommitRecord]:
@@ -210,7 +207,7 @@ def _load_commits(store: Store, version: str) -> dict[str, CommitRecord]:
 
 
 def load_rolled(store: Store, keys: Sequence[str]) -> list[CommitRecord]:
-    tables = [pq.read_table(io.BytesIO(data)) for data in read_many(store, keys)]
+    tables = [from_parquet(data) for data in read_many(store, keys)]
     return [CommitRecord.from_bytes(raw) for table in tables for raw in table.column("record").to_pylist()]
 
 
@@ -241,9 +238,7 @@ def roll_commits(store: Store, version: str, records: Iterable[CommitRecord], ro
     single, _ = list_commits(store, version)
     ordered = sorted(records, key=lambda record: record.shard.id)
     table = pa.table({"shard": [r.shard.id for r in ordered], "record": pa.array([r.to_bytes() for r in ordered], pa.binary())})
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
-    data = sink.getvalue()
+    data = to_parquet(table)
     key = f"{_rolled_folder(version)}{digest(data.hex(), length=12)}.parquet"
     store.put(key, data)
     live = {commit_key(version, r.shard.id) for r in ordered}

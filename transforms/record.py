@@ -6,7 +6,7 @@ Cost: one pass per kind of pattern, each linear in the length of the note.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -43,17 +43,12 @@ def record_batch(batch: NoteBatch) -> NoteBatch:
         try:
             records.append(parse_record(text))
         except Exception:  # noqa: BLE001 - the per-note edge: a note must not take its shard down, and its text must not get into a message
-            rejected[index] = _rejection(batch, index)
+            rejected[index] = batch.rejection(index, Stage.RECORD, Reason.RECORD_FAILED)
     done = batch.reject(rejected).with_columns([RECORD_COLUMN], {"record": records})
-    return done.counted(fields=_filled(records))
+    return done.counted(fields=filled_fields(records))
 
 
-def _rejection(batch: NoteBatch, index: int) -> Rejection:
-    row = {name: batch.notes.column(name)[index].as_py() for name in ("source_file", "source_row", "note_id", "text")}
-    return Rejection(stage=Stage.RECORD, reason=Reason.RECORD_FAILED, **row)
-
-
-def _filled(records: list[Record]) -> dict[str, int]:
+def filled_fields(records: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     """Notes whose record has at least one value, by field."""
     counts = {field.name: sum(1 for record in records if record[field.name]) for field in RECORD_FIELDS}
     return {name: count for name, count in counts.items() if count}

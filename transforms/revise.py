@@ -6,16 +6,15 @@ Contract counts keep describing the rows as they were when they were validated.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from schemas.commit import CommitRecord, RunStats, Shard
 from schemas.rejection import REJECTION_SCHEMA, Reason, Rejection, Stage
 from transforms.commit import KINDS, SCHEMAS, put_record, row_counts, utc_now, write_tables
+from transforms.parquet import from_parquet
 from transforms.stats import output_stats
 from transforms.store import Store
 
@@ -45,7 +44,7 @@ def revise_commit(record: CommitRecord, shard: Shard, store: Store, run_id: str,
 
 def _read(record: CommitRecord, kind: str, store: Store) -> pa.Table:
     file = record.files.get(kind)
-    return pq.read_table(io.BytesIO(store.get(file.path))) if file else SCHEMAS[kind].empty_table()
+    return from_parquet(store.get(file.path)) if file else SCHEMAS[kind].empty_table()
 
 
 def _places(table: pa.Table) -> list[tuple[int, int | None]]:

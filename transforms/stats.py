@@ -10,6 +10,7 @@ import pyarrow as pa
 from schemas.commit import RunStats
 from schemas.histogram import count_values
 from schemas.record import RECORD_FIELDS
+from transforms.record import filled_fields
 from transforms.verify import INFORMATIVE, words
 
 
@@ -32,7 +33,7 @@ def output_stats(summaries: pa.Table, records: pa.Table) -> RunStats:
         notes_flagged=sum(1 for codes in flags if set(codes) - INFORMATIVE),
         notes_warned=sum(1 for row in summaries.column("contract_warnings").to_pylist() if row),
         flags=dict(Counter(code for codes in flags for code in set(codes))),
-        fields=_filled(records),
+        fields=filled_fields(records.select([f.name for f in RECORD_FIELDS]).to_pylist()),
         tokens={name: sum(filter(None, summaries.column(f"{name}_tokens").to_pylist())) for name in ("source", "generated")},
         histograms={
             "note_words": count_values("note_words", note_words),
@@ -41,8 +42,3 @@ def output_stats(summaries: pa.Table, records: pa.Table) -> RunStats:
             "compression": count_values("compression", filter(None, compression)),
         },
     )
-
-
-def _filled(records: pa.Table) -> dict[str, int]:
-    counts = {f.name: sum(1 for value in records.column(f.name).to_pylist() if value) for f in RECORD_FIELDS}
-    return {name: count for name, count in counts.items() if count}

@@ -300,7 +300,7 @@ def verify_batch(batch: NoteBatch, checks: Sequence[str] = CHECKS) -> NoteBatch:
         try:
             done.append(check_summary(text, summary, evidence, checks, finish or "", cut or 0))
         except Exception:  # noqa: BLE001 - the per-note edge: a note must not take its shard down, and its text must not get into a message
-            rejected[index] = _rejection(batch, index)
+            rejected[index] = batch.rejection(index, Stage.VERIFY, Reason.VERIFY_FAILED)
     added: dict[str, Sequence[Any]] = {
         "flags": [[asdict(flag) for flag in checked.flags] for checked in done],
         "coverage": [checked.coverage for checked in done],
@@ -308,11 +308,6 @@ def verify_batch(batch: NoteBatch, checks: Sequence[str] = CHECKS) -> NoteBatch:
         "compression": [checked.compression for checked in done],
     }
     return batch.reject(rejected).with_columns(VERIFY_FIELDS, added).counted(**_figures(done))
-
-
-def _rejection(batch: NoteBatch, index: int) -> Rejection:
-    row = {name: batch.notes.column(name)[index].as_py() for name in ("source_file", "source_row", "note_id", "text")}
-    return Rejection(stage=Stage.VERIFY, reason=Reason.VERIFY_FAILED, **row)
 
 
 def _figures(done: Sequence[Checked]) -> dict[str, Any]:
