@@ -38,6 +38,9 @@ Auto = Literal["auto"]
 class InputSection(Section):
     # Paths may hold names of patients: they stay out of reprs.
     uris: Annotated[tuple[str, ...], Field(repr=False)] = ()
+    format: Literal["auto", "parquet", "jsonl", "csv", "text", "fhir", "ccda", "hl7"] = "auto"
+    encoding: Literal["auto", "utf-8", "utf-16", "cp1252", "latin-1"] = "auto"
+    delimiter: Auto | Annotated[str, Field(min_length=1, max_length=1)] = "auto"
     columns: dict[str, str] = {}
     passthrough: Literal["all", "none"] | tuple[str, ...] = "all"
     duplicates: Literal["first", "latest", "all"] = "first"
@@ -76,6 +79,8 @@ class ContractSection(Section):
 
 class SegmentSection(Section):
     max_source_tokens: Auto | Annotated[int, Field(ge=16)] = "auto"
+    overlap_sentences: Annotated[int, Field(ge=0, le=20)] = 1
+    by: Literal["note", "section"] = "note"
 
 
 class DecodeSection(Section):
@@ -120,6 +125,7 @@ def _as_tuple(value: Any) -> Any:
 
 
 class VerifySection(Section):
+    evidence: Literal["lexical", "semantic"] = "lexical"
     checks: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ("numbers", "units", "repetition", "truncation", "coverage")
 
 

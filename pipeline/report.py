@@ -15,6 +15,13 @@ from typing import Any
 REASONS: dict[str, str] = {
     "FILE_EMPTY": "The file holds no rows.",
     "FILE_CORRUPT": "The file could not be read; it may be damaged or cut short.",
+    "FILE_TRUNCATED": "The file ends in the middle; what stood before was read.",
+    "COLUMNS_MISSING": "The file lacks a column that the job needs.",
+    "LINE_MALFORMED": "The line is not what the format of its file demands.",
+    "FIELD_COUNT": "The line has more or fewer fields than its file's header.",
+    "CONTENT_TYPE": "The document is of a kind that is not read, such as a scan or a PDF.",
+    "CONTENT_MISSING": "The document holds no content; it may only point to it.",
+    "CONTENT_UNREADABLE": "The content of the document could not be made into text.",
     "ROW_UNREADABLE": "The row could not be read from its file.",
     "DUPLICATE_ID": "Another version of the same note (same id) was taken instead.",
     "MISSING_ID": "The note has no id, so its summary could not be matched to it.",
@@ -34,6 +41,7 @@ REASONS: dict[str, str] = {
     "CRASHED": "The process died on this note, twice.",
     "DEADLINE": "The note took longer than the time allowed for one note.",
     "RECORD_FAILED": "The structured record could not be made.",
+    "EVIDENCE_FAILED": "The evidence for the summary could not be looked up.",
     "VERIFY_FAILED": "The summary could not be checked against the note.",
 }
 FLAGS: dict[str, str] = {

@@ -23,6 +23,26 @@ def digest(*parts: object, length: int = 16) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Layout:
+    """How a file is to be read, decided once when it is planned, so that every later run reads it the same way.
+
+    `format`: a name of transforms.formats.FORMATS. `compression`: gzip, zstd, bz2 or None. `encoding`: utf-8, utf-16, cp1252 or
+    latin-1, None where it is decided per note or does not apply. `delimiter`, `quote`, `columns` (the header): delimited text only.
+    """
+
+    format: str = "parquet"
+    compression: str | None = None
+    encoding: str | None = None
+    delimiter: str | None = None
+    quote: str | None = None
+    columns: tuple[str, ...] = field(default=(), repr=False)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        return cls(**{**data, "columns": tuple(data.get("columns", ()))})
+
+
+@dataclass(frozen=True, slots=True)
 class InputFile:
     """One planned input. `path` is relative to `root`; `identity` changes whenever the content does; `problem` says why
     it cannot be read.
@@ -34,20 +54,28 @@ class InputFile:
     rows: int
     size: int
     problem: Reason | None = None
+    layout: Layout = Layout()
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        return cls(**{**data, "problem": Reason(data["problem"]) if data.get("problem") else None})
+        problem = Reason(data["problem"]) if data.get("problem") else None
+        return cls(**{**data, "problem": problem, "layout": Layout.from_json(data.get("layout", {}))})
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Rows [start, stop) of one file. `row_groups` are the Parquet row groups that hold them."""
+    """Rows [start, stop) of one file.
+
+    `row_groups` are the Parquet row groups that hold them. Of other formats `offset` is the byte at which row `start` begins in the file's
+    decompressed bytes, and `line` the one-based line it stands on, None where the format has no lines.
+    """
 
     file: int
     start: int
     stop: int
     row_groups: tuple[int, ...] = ()
+    offset: int = 0
+    line: int | None = None
 
     @property
     def rows(self) -> int:
@@ -55,7 +83,7 @@ class Piece:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        return cls(data["file"], data["start"], data["stop"], tuple(data["row_groups"]))
+        return cls(**{**data, "row_groups": tuple(data["row_groups"])})
 
 
 @dataclass(frozen=True, slots=True)

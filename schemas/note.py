@@ -24,8 +24,9 @@ NOTE_SCHEMA = pa.schema(
 REQUIRED_COLUMNS = ("note_id", "text")
 OPTIONAL_COLUMNS = ("patient_id", "encounter_id", "note_type", "written_at")
 
-# Where a row came from: the file's number in the plan and the zero-based row in that file.
-PLACE_SCHEMA = pa.schema([pa.field("source_file", pa.int32()), pa.field("source_row", pa.int64())])
+# Where a row came from: the file's number in the plan, the zero-based row in that file, and the one-based line on which the row begins
+# (null where the format has no lines).
+PLACE_SCHEMA = pa.schema([pa.field("source_file", pa.int32()), pa.field("source_row", pa.int64()), pa.field("source_line", pa.int64())])
 
 # Pass-through columns travel under this prefix so that no input column can collide with one of ours.
 PASSTHROUGH_PREFIX = "in:"

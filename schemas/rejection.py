@@ -17,6 +17,7 @@ class Stage(StrEnum):
     SEGMENT = "segment"
     GENERATE = "generate"
     RECORD = "record"
+    EVIDENCE = "evidence"
     VERIFY = "verify"
 
 
@@ -25,7 +26,14 @@ class Reason(StrEnum):
 
     FILE_EMPTY = "FILE_EMPTY"
     FILE_CORRUPT = "FILE_CORRUPT"
+    FILE_TRUNCATED = "FILE_TRUNCATED"
+    COLUMNS_MISSING = "COLUMNS_MISSING"
     ROW_UNREADABLE = "ROW_UNREADABLE"
+    LINE_MALFORMED = "LINE_MALFORMED"
+    FIELD_COUNT = "FIELD_COUNT"
+    CONTENT_TYPE = "CONTENT_TYPE"
+    CONTENT_MISSING = "CONTENT_MISSING"
+    CONTENT_UNREADABLE = "CONTENT_UNREADABLE"
     DUPLICATE_ID = "DUPLICATE_ID"
     MISSING_ID = "MISSING_ID"
     MISSING_TEXT = "MISSING_TEXT"
@@ -44,6 +52,7 @@ class Reason(StrEnum):
     CRASHED = "CRASHED"
     DEADLINE = "DEADLINE"
     RECORD_FAILED = "RECORD_FAILED"
+    EVIDENCE_FAILED = "EVIDENCE_FAILED"
     VERIFY_FAILED = "VERIFY_FAILED"
 
 
@@ -58,24 +67,28 @@ class Rejection:
     note_id: str | None = field(default=None, repr=False)
     expectation: str | None = None
     text: str | None = field(default=None, repr=False)
+    source_line: int | None = None
 
     def as_row(self) -> dict[str, object]:
         return {
             "note_id": self.note_id,
             "source_file": self.source_file,
             "source_row": self.source_row,
+            "source_line": self.source_line,
             "stage": str(self.stage),
             "reason": str(self.reason),
             "expectation": self.expectation,
         }
 
 
-# `source_row` is null for a file that could not be read at all; `expectation` names the failed rule of the contract.
+# `source_row` is null for a file that could not be read at all; `source_line` is the one-based line on which the row begins, null where the
+# format has no lines; `expectation` names the failed rule of the contract.
 REJECTION_SCHEMA = pa.schema(
     [
         pa.field("note_id", pa.string()),
         pa.field("source_file", pa.int32()),
         pa.field("source_row", pa.int64()),
+        pa.field("source_line", pa.int64()),
         pa.field("stage", pa.string()),
         pa.field("reason", pa.string()),
         pa.field("expectation", pa.string()),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-OUTPUT_SCHEMA_VERSION = 1
+OUTPUT_SCHEMA_VERSION = 2
 
-# Which characters of the note stand behind which characters of the summary. `kind`: exact (copied), lexical (aligned), unsupported.
+# Which characters of the note stand behind which sentence of the summary, the best first. `kind`: exact (copied), lexical (aligned by its
+# words), semantic (aligned by sentence embeddings), unsupported (nothing in the note: source_start and source_end are null). `score`: 0-1.
 EVIDENCE_TYPE = pa.list_(
     pa.struct(
         [
@@ -20,8 +21,19 @@ EVIDENCE_TYPE = pa.list_(
     )
 )
 
-# A reason to look twice. `start`/`end` are characters of the summary, null when the flag is about the whole.
-FLAG_TYPE = pa.list_(pa.struct([pa.field("code", pa.string()), pa.field("start", pa.int32()), pa.field("end", pa.int32())]))
+# A reason to look twice. `start`/`end` are characters of the summary, null when the flag is about the whole or about what it leaves out;
+# `source_start`/`source_end` the characters of the note that it is compared with, null when there are none.
+FLAG_TYPE = pa.list_(
+    pa.struct(
+        [
+            pa.field("code", pa.string()),
+            pa.field("start", pa.int32()),
+            pa.field("end", pa.int32()),
+            pa.field("source_start", pa.int32()),
+            pa.field("source_end", pa.int32()),
+        ]
+    )
+)
 
 # What the stages add to the notes table, by the stage that adds it.
 VALIDATE_FIELDS = [pa.field("contract_warnings", pa.list_(pa.string()))]
@@ -33,8 +45,10 @@ GENERATE_FIELDS = [
     pa.field("evidence", EVIDENCE_TYPE),
     pa.field("source_tokens", pa.int32()),
     pa.field("generated_tokens", pa.int32()),
-    # Characters of the note that the model did not see because the note exceeds its limit.
-    pa.field("source_characters_cut", pa.int32()),
+    # Windows of the note that the model read one by one; 1 for a note within its limit.
+    pa.field("windows", pa.int32()),
+    # Tokens of the note that no window held.
+    pa.field("tokens_dropped", pa.int32()),
     pa.field("finish", pa.string()),
     pa.field("logprob", pa.float32()),
 ]

@@ -64,7 +64,7 @@ class NoteBatch:
 
     def rejection(self, position: int, stage: Stage, reason: Reason) -> Rejection:
         """What `reject` takes for the row at this position of `notes`."""
-        row = {name: self.notes.column(name)[position].as_py() for name in ("source_file", "source_row", "note_id", "text")}
+        row = {name: self.notes.column(name)[position].as_py() for name in ("source_file", "source_row", "source_line", "note_id", "text")}
         return Rejection(stage=stage, reason=reason, **row)
 
     def counted(self, **figures: Any) -> NoteBatch:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -29,6 +28,7 @@ from transforms.engine import (
 )
 from transforms.models import ModelFiles, model_on_this_machine
 from transforms.prompts import Prompt, Summary, limited, plain_prompts, read_output, selection_prompts
+from transforms.segment import sentence_spans
 from transforms.selection import SelectionFormat, load_selection_format
 
 # Engines are shared by the threads of a process; generation goes one at a time, what surrounds it does not.
@@ -81,7 +81,7 @@ def generate_batch(batch: NoteBatch, engine: Engine, task: SummaryTask) -> NoteB
     """Add GENERATE_FIELDS; notes that the engine fails on, or has nothing to say about, become rejections. Needs SEGMENT_FIELDS.
 
     `evidence` is exact for selection models and empty for others. `source_tokens` counts what the model read, prefix included, special
-    tokens not; `source_characters_cut` the characters of the note after the last one that it read.
+    tokens not; `tokens_dropped` the tokens of the note that it did not read.
     """
     fmt, decode = task.selection_format(), task.decode_settings()
     texts = batch.column("text")
@@ -101,16 +101,6 @@ def _prompts(
     return plain_prompts(texts, sentences, task.prefix, task.max_source_tokens or engine.max_source_tokens, engine)
 
 
-def sentence_spans(batch: NoteBatch) -> list[list[tuple[int, int]]]:
-    """The column `sentences` as character spans [start, end) per note."""
-    column = batch.notes.column("sentences").combine_chunks()
-    # Nested to_pylist() makes a scalar object of every cell; flat columns are ten times quicker.
-    flat = column.flatten()
-    spans = list(zip(flat.field("start").to_pylist(), flat.field("end").to_pylist(), strict=True))
-    bounds = itertools.accumulate(column.value_lengths().to_pylist(), initial=0)
-    return [spans[start:end] for start, end in itertools.pairwise(bounds)]
-
-
 def _columns(
     prompts: Sequence[Prompt], completions: Sequence[Completion], summaries: Sequence[Summary], texts: Sequence[str]
 ) -> dict[str, list[Any]]:
@@ -119,16 +109,12 @@ def _columns(
         "evidence": [[_evidence(*spans) for spans in summary.evidence] for summary in summaries],
         "source_tokens": [completion.source_tokens for completion in completions],
         "generated_tokens": [len(completion.token_ids) for completion in completions],
-        "source_characters_cut": [_unseen(prompt, text) for prompt, text in zip(prompts, texts, strict=True)],
+        "windows": [1] * len(prompts),
+        "tokens_dropped": [p.truncated_tokens + c.truncated_tokens for p, c in zip(prompts, completions, strict=True)],
         # A selected summary is whole sentences, however many markers the model would have gone on to write.
         "finish": ["stop" if summary.evidence else completion.finish for summary, completion in zip(summaries, completions, strict=True)],
         "logprob": [completion.logprob for completion in completions],
     }
-
-
-def _unseen(prompt: Prompt, text: str) -> int:
-    """Characters after the last one that the model reads; nothing but white space left is nothing cut."""
-    return len(text) - prompt.seen if text[prompt.seen :].strip() else 0
 
 
 def _evidence(summary_start: int, summary_end: int, source_start: int, source_end: int) -> dict[str, Any]:
@@ -148,11 +134,7 @@ def _rejections(batch: NoteBatch, completions: Sequence[Completion], summaries: 
         for i, (completion, summary) in enumerate(zip(completions, summaries, strict=True))
         if completion.error or not summary.text.strip()
     }
-    if not reasons:
-        return {}
-    places = batch.notes.select(["source_file", "source_row", "note_id", "text"])
-    rows = zip(reasons, places.take(list(reasons)).to_pylist(), strict=True)
-    return {i: Rejection(r["source_file"], r["source_row"], Stage.GENERATE, reasons[i], r["note_id"], text=r["text"]) for i, r in rows}
+    return {i: batch.rejection(i, Stage.GENERATE, reason) for i, reason in reasons.items()}
 
 
 def _tokens(prompts: Sequence[Prompt], completions: Sequence[Completion]) -> dict[str, int]:

@@ -214,6 +214,7 @@ def _to_rows(batch: pa.RecordBatch, located: LocatedColumns, file: int, first_ro
     columns = {f.name: pa.array([values[f.name][i] for i in keep], type=f.type) for f in NOTE_SCHEMA}
     columns["source_file"] = pa.array([file] * len(keep), pa.int32())
     columns["source_row"] = pa.array([first_row + i for i in keep], pa.int64())
+    columns["source_line"] = pa.nulls(len(keep), pa.int64())
     positions = pa.array(keep, pa.int64())
     for name in located.passthrough:
         # take copies, so that nothing pins the decoded row group.

@@ -25,6 +25,16 @@ def segment_batch(batch: NoteBatch) -> NoteBatch:
     return replace(batch, notes=batch.notes.append_column(added, column))
 
 
+def sentence_spans(batch: NoteBatch) -> list[list[tuple[int, int]]]:
+    """The column `sentences` as character spans [start, end) per note."""
+    column = batch.notes.column("sentences").combine_chunks()
+    # Nested to_pylist() makes a scalar object of every cell; flat columns are ten times quicker.
+    flat = column.flatten()
+    spans = list(zip(flat.field("start").to_pylist(), flat.field("end").to_pylist(), strict=True))
+    bounds = itertools.accumulate(column.value_lengths().to_pylist(), initial=0)
+    return [spans[start:end] for start, end in itertools.pairwise(bounds)]
+
+
 class _Segment(beam.DoFn):  # type: ignore[misc]
     def process(self, batch: NoteBatch) -> list[NoteBatch]:
         return [timed("segment", segment_batch, batch)]

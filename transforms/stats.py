@@ -10,8 +10,9 @@ import pyarrow as pa
 from schemas.commit import RunStats
 from schemas.histogram import count_values
 from schemas.record import RECORD_FIELDS
+from transforms.checks import INFORMATIVE
+from transforms.checks.case import words
 from transforms.record import filled_fields
-from transforms.verify import INFORMATIVE, words
 
 
 def merge_stats(parts: Iterable[RunStats]) -> RunStats:

@@ -162,7 +162,7 @@ def _warnings(outcomes: Sequence[Outcome], rows: int) -> list[list[str]]:
 
 
 def _rejections(notes: pa.Table, failed: Mapping[int, tuple[Rule, Reason]], keep_rejected_text: bool) -> dict[int, Rejection]:
-    names = ["note_id", "source_file", "source_row", *(["text"] if keep_rejected_text else [])]
+    names = ["note_id", "source_file", "source_row", "source_line", *(["text"] if keep_rejected_text else [])]
     places = notes.select(names).take(pa.array(list(failed), type=pa.int64())).to_pylist()
     return {
         row: Rejection(stage=Stage.VALIDATE, reason=reason, expectation=rule.key, **place)

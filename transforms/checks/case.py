@@ -1,0 +1,184 @@
+"""What the checks look at: one note and its summary, with what several checks need worked out once, when first asked for."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from transforms.quantities import Quantity, quantities
+from transforms.sections import Page, read_page
+from transforms.sentences import split_sentences
+
+_WORD = re.compile(r"[^\W_]+(?:[.,'\u2019/-][^\W_]+)*")
+
+# Rows of EVIDENCE_TYPE.
+Evidence = Sequence[Mapping[str, Any]]
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """A reason to look twice. Characters, ends exclusive.
+
+    [start, end) of the summary, None when it is about the whole or about what the summary leaves out; [source_start, source_end) of the
+    note that it is compared with, None when there are none.
+    """
+
+    code: str
+    start: int | None = None
+    end: int | None = None
+    source_start: int | None = None
+    source_end: int | None = None
+
+
+class Case:
+    """One note and its summary as the checks see them. Words are in lower case; spans are characters, ends exclusive.
+
+    `evidence`: what stands behind the summary's sentences. `finish`: how generation ended (stop, length, ...). `tokens_dropped`: tokens of
+    the note that the model did not see.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        summary: str,
+        evidence: Evidence | None = None,
+        finish: str = "stop",
+        tokens_dropped: int = 0,
+        sentences: Sequence[Span] | None = None,
+    ) -> None:
+        self.text = text
+        self.summary = summary
+        self.evidence: Evidence = evidence or ()
+        self.finish = finish
+        self.tokens_dropped = tokens_dropped
+        if sentences is not None:
+            self.__dict__["sentences"] = sentences
+
+    def __repr__(self) -> str:
+        return f"Case(note={len(self.text)} characters, summary={len(self.summary)} characters)"
+
+    @cached_property
+    def sentences(self) -> Sequence[Span]:
+        """The note's sentences."""
+        return split_sentences(self.text)
+
+    @cached_property
+    def summary_sentences(self) -> Sequence[Span]:
+        return split_sentences(self.summary)
+
+    @cached_property
+    def page(self) -> Page:
+        """The note with its sections."""
+        return read_page(self.text)
+
+    @cached_property
+    def summary_page(self) -> Page:
+        return read_page(self.summary)
+
+    @cached_property
+    def note_words(self) -> list[str]:
+        return words(self.text)
+
+    @cached_property
+    def summary_words(self) -> list[str]:
+        return words(self.summary)
+
+    @cached_property
+    def is_verbatim(self) -> bool:
+        """Whether the summary has words and stands in the note as it is, with white space or an end of the note on either side."""
+        start = self.text.find(self.summary) if self.summary.strip() else -1
+        end = start + len(self.summary)
+        return start >= 0 and (not start or self.text[start - 1].isspace()) and (end == len(self.text) or self.text[end].isspace())
+
+    @cached_property
+    def copied(self) -> tuple[Span, ...]:
+        """Spans of the summary that evidence says are exact copies and that indeed equal their source."""
+        return ((0, len(self.summary)),) if self.is_verbatim else tuple(self._copies())
+
+    def _copies(self) -> Iterator[Span]:
+        for row in self.evidence:
+            start, end = row["summary_start"], row["summary_end"]
+            if row["kind"] == "exact" and self.summary[start:end].split() == self.text[row["source_start"] : row["source_end"]].split():
+                yield start, end
+
+    def is_copied(self, start: int) -> bool:
+        """Whether this character of the summary lies in a copied span."""
+        return any(low <= start < high for low, high in self.copied)
+
+    @cached_property
+    def is_all_copied(self) -> bool:
+        """Whether nothing but white space lies outside the copied spans: then the summary states nothing of its own."""
+        reach = 0
+        for start, end in sorted(self.copied):
+            if self.summary[reach:start].strip():
+                return False
+            reach = max(reach, end)
+        return not self.summary[reach:].strip()
+
+    @cached_property
+    def extractiveness(self) -> tuple[float | None, float | None]:
+        """Coverage and density; a summary that stands in the note as one piece needs no search for fragments."""
+        if self.is_verbatim:
+            return 1.0, float(len(self.summary_words))
+        return extractiveness(self.note_words, self.summary_words)
+
+    @cached_property
+    def stated(self) -> tuple[Quantity, ...]:
+        """The quantities that the summary states outside of copied spans."""
+        if self.is_all_copied:
+            return ()
+        return tuple(q for q in quantities(self.summary) if q.stated and not self.is_copied(q.start))
+
+    @cached_property
+    def note_quantities(self) -> tuple[Quantity, ...]:
+        return tuple(quantities(self.text))
+
+    @cached_property
+    def supported(self) -> Mapping[str, frozenset[str | None]]:
+        """Number -> units that the note writes behind it, None among them where it stands alone."""
+        units: dict[str, set[str | None]] = defaultdict(set)
+        for quantity in self.note_quantities:
+            units[quantity.number].add(quantity.unit)
+        return {number: frozenset(found) for number, found in units.items()}
+
+
+def words(text: str) -> list[str]:
+    """The words and numbers of a text in lower case, without punctuation around them."""
+    return _WORD.findall(text.lower())
+
+
+def word_spans(text: str) -> list[Span]:
+    """Where `words` stand, in characters."""
+    return [match.span() for match in _WORD.finditer(text)]
+
+
+def extractiveness(source: Sequence[str], summary: Sequence[str]) -> tuple[float | None, float | None]:
+    """Coverage and density of a summary (Grusky et al. 2018, section 4); (None, None) for no words."""
+    if not summary:
+        return None, None
+    lengths = list(_fragments(source, summary))
+    return sum(lengths) / len(summary), sum(length * length for length in lengths) / len(summary)
+
+
+def _fragments(source: Sequence[str], summary: Sequence[str]) -> Iterator[int]:
+    """Lengths of the shared fragments: from left to right the longest run of summary words that stands in the source."""
+    places = defaultdict(list)
+    for place, word in enumerate(source):
+        places[word].append(place)
+    start = 0
+    while start < len(summary):
+        length, at = 0, places.get(summary[start], ())
+        while at:
+            length += 1
+            if start + length == len(summary):
+                break
+            following = summary[start + length]
+            at = [place for place in at if place + length < len(source) and source[place + length] == following]
+        if length:
+            yield length
+        start += max(1, length)
