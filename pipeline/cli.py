@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pipeline.bench import bench
 from schemas.errors import ChartmillError, ConfigurationError
 
 DONE, FAILED, USAGE, HELD = 0, 1, 2, 3
@@ -30,6 +31,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
+app.add_typer(bench)
 
 
 class Backend(StrEnum):
@@ -157,6 +159,52 @@ def init(path: Annotated[Path | None, typer.Argument(help="File to write; by def
         raise ConfigurationError("init: the file exists already; it is not overwritten") from None
     except OSError as error:
         raise ConfigurationError(f"init: the file cannot be written: {error.strerror}") from None
+
+
+@app.command("check-leaks", epilog="Example: `chartmill check-leaks out/`, or with the notes themselves: `--against notes/`")
+def check_leaks(
+    output: Annotated[str, typer.Argument(metavar="OUT", help="Folder or s3:// prefix of a run.")],
+    against: Annotated[list[str] | None, typer.Option("--against", help="Folder whose Parquet files count as data too; repeat.")] = None,
+    patterns_only: Annotated[bool, typer.Option("--patterns-only", help="Do not compare with the run's data files.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Look for identifiers, and for words of the notes, in what a run wrote outside its data files. Exit code 1 when there are any."""
+    from pipeline.leaks import check_leaks as check
+    from pipeline.terminal import print_leaks
+    from transforms.store import Encryption, open_store
+
+    # Nothing is written, so how S3 would encrypt it does not matter.
+    stores = [open_store(uri, Encryption("bucket")) for uri in (output, *(against or ()))]
+    found = check(stores[0], stores[1:], patterns_only=patterns_only)
+    print_leaks(found)
+    _finish(FAILED if found.leaks else DONE, as_json, **found.as_json())
+
+
+@app.command(epilog="Example: `chartmill inspect out/ NOTE_ID --open`")
+def inspect(
+    output: Annotated[str, typer.Argument(metavar="OUT", help="Folder or s3:// prefix of a run.")],
+    note_id: Annotated[str, typer.Argument(metavar="NOTE_ID", help="Id of the note; `-` reads it from standard input.")],
+    inputs: Annotated[list[str] | None, typer.Option("--input", "-i", help="Where the notes are now, if they have moved; repeat.")] = None,
+    html: Annotated[Path, typer.Option("--html", help="File to write, readable by you alone.")] = Path("inspect.html"),
+    show: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+) -> None:
+    """Write one note, its summary and its record side by side as a local page, to click from each statement to its evidence.
+
+    The page holds the note's text: keep it as you would keep the note.
+    """
+    from pipeline.find_note import find_note
+    from pipeline.inspect_note import render_page, write_page
+    from transforms.store import Encryption, open_store
+
+    wanted = sys.stdin.readline().strip() if note_id == "-" else note_id
+    # Nothing is written there, so how S3 would encrypt it does not matter.
+    write_page(render_page(find_note(open_store(output, Encryption("bucket")), wanted, inputs or ())), html, output)
+    print("The page is written. It contains patient text: keep it as you would keep the note, and delete it when you are done.")
+    if show:
+        import webbrowser
+
+        webbrowser.open(html.absolute().as_uri())
+    _finish(DONE, False)
 
 
 @app.command(epilog="Example: `chartmill sample --notes 200 --output sample/`")

@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from schemas.errors import ConfigurationError
 from schemas.note import NOTE_SCHEMA
+from transforms.checks import CHECKS
 from transforms.store import Encryption
 
 
@@ -126,7 +127,7 @@ def _as_tuple(value: Any) -> Any:
 
 class VerifySection(Section):
     evidence: Literal["lexical", "semantic"] = "lexical"
-    checks: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ("numbers", "units", "repetition", "truncation", "coverage")
+    checks: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = CHECKS
 
 
 class GateSection(Section):

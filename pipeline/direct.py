@@ -10,6 +10,7 @@ from pipeline.prepare import PreparedJob
 from transforms.batch import NoteBatch, compose, timed
 from transforms.commit import commit_batch
 from transforms.engine import load_engine
+from transforms.evidence import evidence_batch, load_aligner
 from transforms.generate import bound, generate_batch
 from transforms.read import read_segment
 from transforms.record import record_batch
@@ -38,6 +39,7 @@ def job_steps(prepared: PreparedJob) -> Callable[[NoteBatch], NoteBatch]:
         "segment": segment_batch,
         "generate": partial(generate_batch, engine=engine, task=prepared.task),
         "record": record_batch,
+        "evidence": partial(evidence_batch, aligner=load_aligner(prepared.job.verify.evidence)),
         "verify": partial(verify_batch, checks=prepared.job.verify.checks),
     }
     return compose([partial(timed, name, step) for name, step in stages.items()])

@@ -5,9 +5,10 @@ No model is loaded. Runs agree through the ledger, which is also where a file's 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,14 +16,27 @@ from schemas.commit import CommitRecord, InputFile, Piece, Plan, PlannedShard, S
 from schemas.errors import ChartmillError, ConfigurationError
 from transforms.batch import guarded
 from transforms.columns import ColumnMap
-from transforms.inputs import Listing, list_inputs
+from transforms.formats.layout import ReadOptions, layout_name
+from transforms.inputs import FoundFile, Listing, list_inputs
 from transforms.ledger import Ledger, append_entry, load_commits, load_ids, load_ledger, put_plan
-from transforms.plan import Cut, NoteIds, current_shards, cut_files, cut_segments, decide_duplicates, limit_shards, superseded_files
+from transforms.plan import (
+    NO_IDS,
+    Cut,
+    NoteIds,
+    RowPlaces,
+    current_shards,
+    cut_files,
+    cut_segments,
+    decide_duplicates,
+    limit_shards,
+    superseded_files,
+)
 from transforms.revise import can_revise
-from transforms.scan import scan_file
+from transforms.scan import ScannedFile, scan_file
 from transforms.store import Store
 
 _SCAN_THREADS = 8
+_FILES_PER_PAGE = 4096
 # Every lost race means that another run has planned; more than this many in a row is not a race.
 _PLANNING_ATTEMPTS = 50
 
@@ -36,6 +50,7 @@ class PlanSettings:
     duplicates: str
     shard_notes: int
     limit: int | None = None
+    reading: ReadOptions = field(default_factory=ReadOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +80,7 @@ def plan_run(store: Store, version: str, run_id: str, settings: PlanSettings, pr
 
     With `save` false nothing is written: the plan is what a run started now would get. Raises ConfigurationError for unusable inputs.
     """
-    listing = list_inputs(settings.uris)
+    listing = list_inputs(settings.uris, settings.reading.format)
     for _ in range(_PLANNING_ATTEMPTS):
         ledger = load_ledger(store, version)
         ledger, ids, agreed = _with_new_files(store, version, ledger, listing, settings, save)
@@ -91,19 +106,36 @@ def _with_new_files(
         return ledger, load_ids(store, ledger), True
     first = len(ledger.files)
     # Ids are read here: whatever goes wrong must not quote them.
-    with guarded("plan"), ThreadPoolExecutor(_SCAN_THREADS) as pool:
-        scans = list(pool.map(lambda pair: scan_file(pair[1], pair[0], settings.columns), enumerate(new, start=first)))
+    with guarded("plan"):
+        scans, ids = _scanned(new, first, settings)
     readable = [scan for scan in scans if not scan.file.problem]
+    lacking = next((scan.missing for scan in scans if scan.missing), "")
+    # One odd file must not stop a night's run; no file at all that can be read is a mistake in the job.
+    if lacking and not readable and all(file.problem for file in ledger.files):
+        raise ConfigurationError(lacking)
     if settings.duplicates == "latest" and readable and not any(scan.dated for scan in readable) and not ledger.ids:
         raise ConfigurationError("input.duplicates: latest goes by written_at, which no new file has; map it with input.columns.written_at")
     planned = tuple(scan.file for scan in scans)
     files = (*back, *planned)
-    cuts = tuple(cut_files(planned, {scan.file.number: scan.row_groups for scan in scans}, settings.shard_notes))
-    ids = NoteIds.concatenate([scan.ids for scan in scans])
+    places = {scan.file.number: RowPlaces(scan.row_groups, scan.offsets, scan.lines) for scan in scans}
+    cuts = tuple(cut_files(planned, places, settings.shard_notes))
     if save and not append_entry(store, version, ledger, files, cuts, ids):
         return ledger, ids, False
     grown = Ledger(ledger.entry + 1, ledger.files + files, ledger.cuts + cuts, ledger.ids)
     return grown, NoteIds.concatenate([load_ids(store, ledger), ids]), True
+
+
+def _scanned(new: Sequence[FoundFile], first: int, settings: PlanSettings) -> tuple[list[ScannedFile], NoteIds]:
+    """The new files, numbered from `first` on, and all their ids; page by page, for there may be 400,000 files of one note each."""
+    scans: list[ScannedFile] = []
+    ids: list[NoteIds] = []
+    with ThreadPoolExecutor(_SCAN_THREADS) as pool:
+        for start in range(0, len(new), _FILES_PER_PAGE):
+            page = enumerate(new[start : start + _FILES_PER_PAGE], start=first + start)
+            found = list(pool.map(lambda pair: scan_file(pair[1], pair[0], settings.columns, settings.reading), page))
+            ids.append(NoteIds.concatenate([scan.ids for scan in found]))
+            scans += [replace(scan, ids=NO_IDS) for scan in found]
+    return scans, NoteIds.concatenate(ids)
 
 
 def _newest(files: Sequence[InputFile]) -> list[InputFile]:
@@ -138,7 +170,7 @@ def _decide(
         duplicates=settings.duplicates,
         current=tuple(PlannedShard(s.id, s.rows, s.id in chosen) for s in current),
         files=_file_counts(ledger, listing, locations),
-        settings=dict(provenance),
+        settings={**provenance, "formats": _formats(ledger.files, locations)},
     )
     # Also beyond the limit: they generate nothing, and what is not revised now would leave the release and, its input gone, be lost.
     revisions = tuple((d.record, d.shard) for d in standing.decisions if d.record is not None)
@@ -154,6 +186,11 @@ def _locations(files: Sequence[InputFile], superseded: set[int], listing: Listin
         for file in files
         if file.number not in superseded and (file.path, file.identity) in found
     }
+
+
+def _formats(files: Sequence[InputFile], locations: Mapping[int, str]) -> dict[str, int]:
+    """Readable files by how they are read."""
+    return dict(sorted(Counter(layout_name(file.layout) for file in files if file.number in locations and not file.problem).items()))
 
 
 def _file_counts(ledger: Ledger, listing: Listing, locations: Mapping[int, str]) -> dict[str, int]:

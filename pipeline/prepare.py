@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from pipeline.config import Job
@@ -14,6 +15,8 @@ from schemas.expectations import Suite, load_suite
 from transforms.columns import ColumnMap
 from transforms.commit import CommitSettings, Provenance
 from transforms.engine import EngineSettings, resolve_device, resolve_dtype
+from transforms.evidence import check_mode
+from transforms.formats.layout import ReadOptions
 from transforms.generate import SummaryTask
 from transforms.models import NO_MODEL, ModelFiles, resolve_model
 from transforms.store import Store, open_store
@@ -42,7 +45,8 @@ class PreparedJob:
     def plan_settings(self) -> PlanSettings:
         section = self.job.input
         columns = ColumnMap(section.columns, section.passthrough)
-        return PlanSettings(section.uris, columns, section.duplicates, self.shard_notes, self.job.run.limit)
+        reading = ReadOptions(section.format, section.encoding, section.delimiter)
+        return PlanSettings(section.uris, columns, section.duplicates, self.shard_notes, self.job.run.limit, reading)
 
     def commit_settings(self, run_id: str) -> CommitSettings:
         return CommitSettings(self.version, run_id, code_version(), self.provenance, _RULES_READER, self.job.output.keep_rejected_text)
@@ -52,6 +56,8 @@ class PreparedJob:
         job = self.job
         return {
             "gate": job.gate.model_dump(),
+            # For `inspect`, which reads notes again. Plans may hold file names; what is published must not.
+            "input": job.input.model_dump(mode="json") | {"uris": [_absolute(uri) for uri in job.input.uris]},
             "suite": dict(self.suite.raw),
             "model": {"id": self.provenance.model_id, "sha256": self.provenance.model_sha256, **_engine_said(self)},
             "versions": {"chartmill": code_version(), **{name: metadata.version(name) for name in _REPORTED_PACKAGES}},
@@ -59,6 +65,7 @@ class PreparedJob:
                 "tasks": job.tasks.model_dump(exclude={"summary": {"model"}}),
                 "contract": self.suite.name,
                 "duplicates": job.input.duplicates,
+                "evidence": job.verify.evidence,
                 "checks": list(job.verify.checks),
                 "shard_notes": self.shard_notes,
                 "limit": job.run.limit,
@@ -70,6 +77,10 @@ class PreparedJob:
 def _engine_said(prepared: PreparedJob) -> dict[str, Any]:
     said = prepared.provenance
     return {"backend": said.backend, "dtype": said.dtype, "decode": json.loads(said.decode)}
+
+
+def _absolute(uri: str) -> str:
+    return uri if "://" in uri else str(Path(uri).absolute())
 
 
 def code_version() -> str:
@@ -105,6 +116,7 @@ def _prepared(job: Job) -> PreparedJob:
         delay_ms=job.engine.delay_ms,
     )
     said = Provenance(model.id, model.sha256, job.engine.backend, dtype, json.dumps(decode, sort_keys=True))
+    check_mode(job.verify.evidence)
     VerifySummaries(job.verify.checks)  # names unknown checks now rather than in a worker
     shard_notes = _SHARD_NOTES[device] if job.engine.shard_notes == "auto" else job.engine.shard_notes
     return PreparedJob(job, store, suite, task, engine, _version(job, suite, said), said, shard_notes)
@@ -112,8 +124,9 @@ def _prepared(job: Job) -> PreparedJob:
 
 def _summary_task(job: Job, model: ModelFiles) -> SummaryTask:
     section = job.tasks.summary
-    limit = job.segment.max_source_tokens
-    return SummaryTask(model, section.prefix, section.decode.model_dump(), None if limit == "auto" else limit)
+    segment = job.segment
+    limit = None if segment.max_source_tokens == "auto" else segment.max_source_tokens
+    return SummaryTask(model, section.prefix, section.decode.model_dump(), limit, segment.overlap_sentences, segment.by)
 
 
 def _version(job: Job, suite: Suite, said: Provenance) -> str:
@@ -121,12 +134,14 @@ def _version(job: Job, suite: Suite, said: Provenance) -> str:
         {
             "columns": job.input.columns,
             "passthrough": job.input.passthrough,
+            "reading": [job.input.format, job.input.encoding, job.input.delimiter],
             "suite": suite.digest(),
             "segment": job.segment.model_dump(),
             "summary": {"prefix": job.tasks.summary.prefix, "decode": said.decode, "sha256": said.model_sha256},
             "record": job.tasks.record.model_dump(),
             "backend": said.backend,
             "dtype": said.dtype,
+            "evidence": job.verify.evidence,
             "checks": list(job.verify.checks),
         }
     )

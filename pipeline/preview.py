@@ -21,6 +21,7 @@ def preview(job: Job) -> dict[str, Any]:
         "version": prepared.version,
         "model": {"id": prepared.provenance.model_id, "backend": prepared.provenance.backend, "dtype": prepared.provenance.dtype},
         "files": dict(run_plan.plan.files),
+        "formats": run_plan.plan.settings["formats"],
         "shards": {"total": len(scope), "to_do": run_plan.shards_to_do, "revise": len(run_plan.revisions)},
         "notes": {"total": notes, "to_do": run_plan.notes_to_do, "done": notes - run_plan.notes_to_do},
         "duplicates": run_plan.duplicates,

@@ -11,67 +11,33 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-# Codes as a clinician would put them. A code that is missing here is shown as itself.
-REASONS: dict[str, str] = {
-    "FILE_EMPTY": "The file holds no rows.",
-    "FILE_CORRUPT": "The file could not be read; it may be damaged or cut short.",
-    "FILE_TRUNCATED": "The file ends in the middle; what stood before was read.",
-    "COLUMNS_MISSING": "The file lacks a column that the job needs.",
-    "LINE_MALFORMED": "The line is not what the format of its file demands.",
-    "FIELD_COUNT": "The line has more or fewer fields than its file's header.",
-    "CONTENT_TYPE": "The document is of a kind that is not read, such as a scan or a PDF.",
-    "CONTENT_MISSING": "The document holds no content; it may only point to it.",
-    "CONTENT_UNREADABLE": "The content of the document could not be made into text.",
-    "ROW_UNREADABLE": "The row could not be read from its file.",
-    "DUPLICATE_ID": "Another version of the same note (same id) was taken instead.",
-    "MISSING_ID": "The note has no id, so its summary could not be matched to it.",
-    "MISSING_TEXT": "The note has no text.",
-    "TEXT_TOO_SHORT": "The text is too short to be a note.",
-    "TEXT_TOO_LONG": "The text is far longer than a note; several documents may have been run together.",
-    "UNPRINTABLE": "Too many characters are unprintable; the text was probably stored in another form.",
-    "ENCODING_DAMAGE": "Letters were lost or garbled when the text was converted between systems.",
-    "TRUNCATED": "The text bears marks of having been cut off.",
-    "BAD_DATE": "The date is not a calendar date, or lies out of range.",
-    "NOTE_TYPE": "The note type is not one that the contract allows.",
-    "CONTRACT": "The note breaks a rule of the input contract.",
-    "CONTRACT_CRASHED": "A rule of the contract could not be evaluated, so the note could not be cleared.",
-    "GENERATION_FAILED": "The model failed on this note.",
-    "OUT_OF_MEMORY": "The note did not fit into memory, even on its own.",
-    "EMPTY_SUMMARY": "The model wrote nothing.",
-    "CRASHED": "The process died on this note, twice.",
-    "DEADLINE": "The note took longer than the time allowed for one note.",
-    "RECORD_FAILED": "The structured record could not be made.",
-    "EVIDENCE_FAILED": "The evidence for the summary could not be looked up.",
-    "VERIFY_FAILED": "The summary could not be checked against the note.",
-}
-FLAGS: dict[str, str] = {
-    "UNSUPPORTED_NUMBER": "The summary states a number that the note does not.",
-    "UNSUPPORTED_UNIT": "The summary gives a number with another unit than the note does.",
-    "REPEATED_TEXT": "The summary repeats itself.",
-    "TRUNCATED_SUMMARY": "The summary stops before its end.",
-    "SOURCE_CUT": "The note was longer than the model can read; its end was not seen.",
-    "LOW_COVERAGE": "Much of the summary's wording is not found in the note.",
-    "NO_COMPRESSION": "The summary is as long as the note.",
-    "NEGATION": "The summary affirms what the note denies, or the reverse.",
-    "UNSUPPORTED_TERM": "The summary uses a clinical term that the note does not.",
-}
+from schemas.reasons import FLAGS, REASONS
+
+# The texts of the codes, REASONS and FLAGS, stand in schemas/reasons.py.
 HISTOGRAMS: dict[str, tuple[str, str]] = {
     "note_words": ("Length of the notes", "words"),
     "summary_words": ("Length of the summaries", "words"),
     "coverage": ("Wording taken from the note", "share of its words in passages copied from the note"),
     "compression": ("Compression", "note words per summary word"),
+    "omission": ("Left out of the summaries", "share of the note's drugs, problems and procedures, by weight"),
+    "windows": ("Windows per note", "parts that the model read one by one"),
 }
 FIELDS: dict[str, str] = {
     "age": "Age", "sex": "Sex", "problems": "Problems", "medications": "Medications", "allergies": "Allergies",
     "observations": "Observations (vital signs, laboratory)", "procedures": "Procedures", "follow_up": "Follow-up",
 }  # fmt: skip
+SENTENCES: dict[str, str] = {
+    "exact": "Copied from the note", "lexical": "Reworded; its source found by its words",
+    "semantic": "Reworded; its source found by sentence embeddings", "unsupported": "No source found in the note",
+}  # fmt: skip
 STAGES: dict[str, str] = {
     "read": "Read the notes", "validate": "Check them against the contract", "segment": "Cut them into sentences",
-    "generate": "Write the summaries", "record": "Fill the records", "verify": "Check the summaries", "commit": "Store the results",
+    "generate": "Write the summaries", "record": "Fill the records",
+    "evidence": "Look up the evidence", "verify": "Check the summaries", "commit": "Store the results",
 }  # fmt: skip
 TOKENS: dict[str, str] = {
     "source": "Read by the model", "generated": "Written by the model", "padded": "Padding (computed, not used)",
-    "truncated": "Beyond the model's limit, not read",
+    "truncated": "Dropped (tokens that no pass has read)",
 }  # fmt: skip
 
 # Drawing space of a histogram in SVG units.
@@ -157,6 +123,7 @@ def page_of(report: Mapping[str, Any]) -> dict[str, Any]:
         "expectations": [_rule(rule) for rule in report.get("expectations") or ()],
         "flags": _bars(_mapping(report, "flags"), FLAGS, summarized),
         "fields": _in_order(_mapping(report, "fields"), FIELDS, summarized),
+        "sentences": _in_order(_mapping(report, "sentences"), SENTENCES, sum(_mapping(report, "sentences").values())),
         "histograms": list(_histograms(_mapping(report, "histograms"))),
         "tokens": _in_order(_mapping(report, "tokens"), TOKENS, _mapping(report, "tokens").get("source") or 0),
         "seconds": _in_order(seconds, STAGES, sum(seconds.values())),
@@ -165,6 +132,7 @@ def page_of(report: Mapping[str, Any]) -> dict[str, Any]:
         "model": _pairs(_mapping(report, "model")),
         "versions": sorted(_mapping(report, "versions").items()),
         "settings": _pairs(_mapping(report, "settings")),
+        "formats": _pairs(_mapping(report, "formats")),
         "total": _said(_mapping(report, "total")),
         "run": _said(_mapping(report, "run")),
     }

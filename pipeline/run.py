@@ -1,7 +1,7 @@
 """The job on one page: prepare, plan, run the graph, publish.
 
     Create(plan pages) | FlatMap(segments) | Reshuffle | ReadNotes | ValidateNotes | SegmentNotes | GenerateTexts
-        | ParseRecords | VerifySummaries | CommitShard
+        | ParseRecords | LocateEvidence | VerifySummaries | CommitShard
 
 One fused chain without state, timers or tagged outputs is memory-flat at any size and right on every runner. Everything
 that outlives a worker is in the commit records, so a run that stops anywhere is continued by running it again.
@@ -33,6 +33,7 @@ from schemas.commit import Plan, Segment
 from schemas.errors import ConfigurationError
 from transforms.batch import guarded
 from transforms.commit import CommitShard
+from transforms.evidence import LocateEvidence
 from transforms.generate import GenerateTexts
 from transforms.ledger import committed_shards
 from transforms.read import ReadNotes
@@ -150,6 +151,7 @@ def notes_to_commits(pipeline: beam.Pipeline, prepared: PreparedJob, run_plan: R
         | "Segment" >> SegmentNotes()
         | "Generate" >> GenerateTexts(prepared.task, prepared.engine)
         | "Record" >> ParseRecords()
+        | "Evidence" >> LocateEvidence(prepared.job.verify.evidence)
         | "Verify" >> VerifySummaries(prepared.job.verify.checks)
         # The only side effect; what it returns is the record that stands, whoever wrote it.
         | "Commit" >> CommitShard(prepared.store, prepared.commit_settings(run_plan.plan.run_id))

@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from pipeline.progress import duration
+
+if TYPE_CHECKING:
+    from pipeline.leaks import LeakReport
+
+_LEAKS_SHOWN = 40
 
 
 def _show(console: Console, title: str, table: Table) -> None:
@@ -85,6 +90,8 @@ def print_preview(figures: Mapping[str, Any]) -> None:
     table = _table()
     files, shards, notes = figures["files"], figures["shards"], figures["notes"]
     table.add_row("files", f"{files['listed']:,}", f"{files['unreadable']:,} unreadable, {files['ignored']:,} passed over")
+    for name, count in figures["formats"].items():
+        table.add_row("", f"{count:,}", name)
     table.add_row("notes", f"{notes['total']:,}", f"{notes['done']:,} done, {notes['to_do']:,} to do")
     table.add_row("shards", f"{shards['total']:,}", f"{shards['to_do']:,} to do, {shards['revise']:,} to revise without generating")
     table.add_row("duplicates", f"{figures['duplicates']:,}", "rows to set aside as DUPLICATE_ID")
@@ -112,3 +119,18 @@ def print_sample(summary: Mapping[str, Any], output: Path) -> None:
     console = Console()
     _show(console, "Synthetic notes", table)
     _print_path(console, "notes", output / "notes")
+
+
+def print_leaks(found: LeakReport) -> None:
+    """What `chartmill check-leaks` found: where and of which kind, never what."""
+    table = _table()
+    table.add_row("files looked at", f"{found.files:,}", f"compared with {found.data_files:,} data files, {found.unread:,} unreadable")
+    for kind, count in found.kinds.items():
+        table.add_row(kind, f"{count:,}", "")
+    console = Console()
+    _show(console, f"Leaks in {len(found.leaks):,} places" if found.leaks else "Nothing found (this is not a proof)", table)
+    for leak in found.leaks[:_LEAKS_SHOWN]:
+        where = f"line {leak.line:,}, offset {leak.offset:,}" if leak.line else "its name"
+        _print_path(console, leak.file, f"{where}: {leak.kind} ({leak.count:,})")
+    if len(found.leaks) > _LEAKS_SHOWN:
+        _print_path(console, "and", f"{len(found.leaks) - _LEAKS_SHOWN:,} more places: --json lists all")

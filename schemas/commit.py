@@ -22,12 +22,19 @@ def digest(*parts: object, length: int = 16) -> str:
     return hashlib.sha256(payload.encode()).hexdigest()[:length]
 
 
+def without_defaults(row: Any) -> dict[str, Any]:
+    """The fields of a dataclass that differ from their defaults, not copied: there may be 400,000 rows."""
+    values = ((f.name, getattr(row, f.name), f.default) for f in fields(row))
+    return {name: value for name, value, default in values if value != default}
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """How a file is to be read, decided once when it is planned, so that every later run reads it the same way.
 
-    `format`: a name of transforms.formats.FORMATS. `compression`: gzip, zstd, bz2 or None. `encoding`: utf-8, utf-16, cp1252 or
-    latin-1, None where it is decided per note or does not apply. `delimiter`, `quote`, `columns` (the header): delimited text only.
+    `format`: a name of transforms.formats.FORMATS. `compression`: gzip, zstd, bz2 or None. `encoding`: utf-8, utf-16, utf-16-le,
+    utf-16-be, cp1252 or latin-1, None where it is decided per note or does not apply. `delimiter`, `quote`: delimited text only. `columns`:
+    the header, or the keys of the objects. `whole`: the file can only be read from its beginning, as one document or one list of rows.
     """
 
     format: str = "parquet"
@@ -36,6 +43,7 @@ class Layout:
     delimiter: str | None = None
     quote: str | None = None
     columns: tuple[str, ...] = field(default=(), repr=False)
+    whole: bool = False
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -59,7 +67,8 @@ class InputFile:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         problem = Reason(data["problem"]) if data.get("problem") else None
-        return cls(**{**data, "problem": problem, "layout": Layout.from_json(data.get("layout", {}))})
+        layout = data.get("layout", {})
+        return cls(**{**data, "problem": problem, "layout": layout if isinstance(layout, Layout) else Layout.from_json(layout)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +92,7 @@ class Piece:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        return cls(**{**data, "row_groups": tuple(data["row_groups"])})
+        return cls(**{**data, "row_groups": tuple(data.get("row_groups", ()))})
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +215,7 @@ class RunStats:
 
     `expectations`: per key {evaluated, unexpected, crashed, missing}, in rows. `histograms`: per name, counts per bin
     of schemas.histogram.EDGES. `seconds`: wall-clock per stage. `tokens`: source, generated, padded, truncated.
-    `fields`: summarized notes whose record has that field.
+    `fields`: summarized notes whose record has that field. `sentences`: sentences of the summaries by the kind of their best evidence.
     """
 
     shards: int = 0
@@ -219,6 +228,7 @@ class RunStats:
     reasons: Counts = field(default_factory=dict)
     flags: Counts = field(default_factory=dict)
     fields: Counts = field(default_factory=dict)
+    sentences: Counts = field(default_factory=dict)
     tokens: Counts = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     expectations: dict[str, Counts] = field(default_factory=dict)

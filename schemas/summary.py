@@ -43,11 +43,13 @@ SEGMENT_FIELDS = [
 GENERATE_FIELDS = [
     pa.field("summary", pa.string()),
     pa.field("evidence", EVIDENCE_TYPE),
+    # Tokens that the model read and wrote in all its passes over the note: prefixes and what windows share count each time they are read,
+    # and so do summaries that are summarized again.
     pa.field("source_tokens", pa.int32()),
     pa.field("generated_tokens", pa.int32()),
-    # Windows of the note that the model read one by one; 1 for a note within its limit.
+    # Windows of the note that the model read one by one; 1 for a note within its limit, 0 if no section was long enough to need a model.
     pa.field("windows", pa.int32()),
-    # Tokens of the note that no window held.
+    # Tokens of the note that stand wholly in no window, and those of any pass that the engine cut off. Measured; it should be 0.
     pa.field("tokens_dropped", pa.int32()),
     pa.field("finish", pa.string()),
     pa.field("logprob", pa.float32()),
@@ -58,6 +60,9 @@ VERIFY_FIELDS = [
     pa.field("coverage", pa.float32()),
     pa.field("density", pa.float32()),
     pa.field("compression", pa.float32()),
+    # Share (0-1) of the weight of the note's drugs, problems and procedures that the summary does not name; null for a note without any, or
+    # without the check.
+    pa.field("omission", pa.float32()),
 ]
 
 # Said on every row: who made it, from what, and that nobody has reviewed it.

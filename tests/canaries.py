@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import io
 import json
@@ -21,9 +22,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.leaks import check_leaks
 from pipeline.planning import RunPlan, plan_run
 from pipeline.prepare import prepare
 from tests.conftest import echo_job, note_rows, write_notes
+from transforms.store import LocalStore
 
 # What may hold patient data: the data files, and what has to name the input files.
 DATA_FOLDERS = ("summaries", "records", "rejections")
@@ -104,7 +107,43 @@ def plant(folder: Path, canaries: Canaries) -> Path:
         use_dictionary=False,
     )
     damage(damaged, c["damaged page"].encode())
+    plant_text_files(folder, canaries)
     return folder
+
+
+def plant_text_files(folder: Path, c: Canaries) -> None:
+    """The same for the formats of text: names, malformed lines, undecodable bytes, cut streams, clinical documents."""
+    text = "A plain note of a short visit. Seen with"
+    (folder / f"{c['text file name']}.txt").write_text(f"{text} {c['text of a text file']}.")
+    (folder / "bytes.txt").write_bytes(b"caf\xc3\xa9 \xc3\xa0 \xff" + c["undecodable text file"].encode())
+    good = f'{{"note_id": "{c["JSON id"]}", "text": "{text} {c["JSON text"]}.", "ward": {{"{c["JSON key"]}": "{c["JSON value"]}"}}}}\n'
+    bad = f'{{"note_id": "{c["malformed JSON line"]}", "text": \n["{c["JSON that is no object"]}"]\n'
+    nested = f'{{"note_id": "{c["id of a note whose text is an object"]}", "text": {{"a": "{c["text that is an object"]}"}}}}\n'
+    (folder / "lines.jsonl").write_text(good + bad + nested)
+    rows = f'c1,"{text} {c["CSV text"]}."\nc2,{c["ragged CSV row"]},x,y\n{c["malformed CSV line"]},"open\nc4,{text}\n'
+    (folder / "rows.csv").write_text(f"note_id,text\n{rows}")
+    (folder / "headless.csv").write_text(f"{c['first row of a headless file']},{text}\n7,x\n")
+    cut = gzip.compress("".join(good.replace(c["JSON id"], f"g{i}{c['gzip content']}") for i in range(40)).encode())
+    (folder / f"{c['gzip file name']}.jsonl.gz").write_bytes(cut[:-12])
+    (folder / "notes.fhir.json").write_text(json.dumps({"resourceType": "Bundle", "entry": [{"resource": r} for r in fhir_resources(c)]}))
+    (folder / "bundle.json").write_text(f'{{"resourceType": "Bundle", "entry": [{{"{c["FHIR bundle that breaks off"]}": ')
+    (folder / "notes.hl7").write_text(f"MSH|^~\\&|{c['HL7 header']}\rPID|1||{c['HL7 patient']}\r")
+    (folder / "notes.ccda").write_text(f"<ClinicalDocument><title>{c['C-CDA title']}</title>")
+
+
+def fhir_resources(c: Canaries) -> list[dict[str, Any]]:
+    data = base64.b64encode(f"A plain note of a short visit. {c['FHIR text']}.".encode()).decode()
+    subject = {"reference": f"Patient/{c['FHIR patient']}", "display": c["FHIR patient name"]}
+    attachments = [
+        {"contentType": "text/plain", "data": data},
+        {"contentType": "text/plain", "data": f"!{c['bad base64']}"},
+        {"contentType": "application/pdf", "data": data, "title": c["FHIR attachment title"]},
+        {"url": f"https://files.example.com/{c['FHIR url']}"},
+    ]
+    return [
+        {"resourceType": "DocumentReference", "id": f"{c['FHIR id']}{i}", "subject": subject, "content": [{"attachment": attachment}]}
+        for i, attachment in enumerate(attachments)
+    ]
 
 
 def write_table(path: Path, columns: dict[str, Any]) -> None:
@@ -178,6 +217,8 @@ def assert_files_clean(output: Path, canaries: Canaries) -> None:
             continue
         content = json.dumps(pq.read_table(path).to_pylist(), default=str) if path.suffix == ".parquet" else path.read_bytes()
         canaries.assert_absent(relative.name, content)
+    if (output / "_runs").is_dir():
+        assert check_leaks(LocalStore(output)).leaks == ()
 
 
 def assert_private(output: Path) -> None:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from schemas.errors import ConfigurationError
-from transforms.columns import ColumnMap, as_strings
+from transforms.columns import ColumnMap, as_strings, value_at
 
 
 def test_mapped_named_constant_and_passed_through() -> None:
@@ -63,6 +63,31 @@ def test_invalid_utf8_is_found_by_position(kind: pa.DataType) -> None:
     assert as_strings(array, "text") == (["good", None, None], [1])
 
 
-def test_nested_columns_are_refused() -> None:
-    with pytest.raises(ConfigurationError, match="the column for text has the type list"):
-        as_strings(pa.array([["a"]]), "text")
+def test_a_list_of_strings_is_joined_and_other_nested_columns_are_refused() -> None:
+    assert as_strings(pa.array([["a", "b"], None, [], ["c", None]]), "text") == (["a\nb", None, "", "c\n"], [])
+    for nested in ([[1]], [{"a": 1}]):
+        with pytest.raises(ConfigurationError, match="the column for text has the type"):
+            as_strings(pa.array(nested), "text")
+
+
+def test_dotted_paths_reach_into_nested_columns_but_an_exact_name_goes_first() -> None:
+    columns = ColumnMap({"note_id": "doc.id", "text": "doc.body.text"})
+    names, paths = ["doc", "ward"], ["doc.id", "doc.body", "doc.body.text"]
+    found = columns.locate(names, {}, 0, paths)
+    assert found.read == {"note_id": "doc.id", "text": "doc.body.text"}
+    assert found.passthrough == ("ward",)  # the whole of doc would carry the note's text
+    assert columns.locate(["doc.id", "doc", "doc.body.text"], {}, 0, []).passthrough == ("doc",)
+    with pytest.raises(ConfigurationError, match=r"no column 'doc\.body\.text'"):
+        columns.locate(names, {}, 0, ["doc.id"])
+
+
+def test_values_at_dotted_paths() -> None:
+    assert value_at({"a": {"b": 1}}, "a.b") == 1
+    assert value_at({"a.b": 2, "a": {"b": 1}}, "a.b") == 2
+    assert value_at({"a": "text"}, "a.b") is None and value_at({}, "a") is None
+
+
+def test_what_stands_where_a_header_should_is_not_repeated() -> None:
+    with pytest.raises(ConfigurationError, match="found: 2 that are not all names of columns") as caught:
+        ColumnMap().locate(["7", "Seen today by canary, no fever"], {}, 0)
+    assert "canary" not in str(caught.value)

@@ -19,12 +19,13 @@ from schemas.rejection import Reason, Stage
 from schemas.summary import GENERATE_FIELDS
 from tests.tiny_models import edit_json, make_model, sentences
 from transforms.batch import NoteBatch
-from transforms.engine import Engine, EngineSettings, load_engine, loads
+from transforms.engine import Completion, Engine, EngineSettings, Request, load_engine, loads
 from transforms.engine.echo import EchoEngine
 from transforms.generate import GenerateTexts, SummaryTask, bound, generate_batch
 from transforms.models import DEFAULT_MODEL_FOLDER, NO_MODEL, resolve_model
 from transforms.segment import SegmentNotes, segment_batch
-from transforms.selection import SelectionFormat, save_selection_format
+from transforms.selection import SelectionFormat, mark_source, save_selection_format
+from transforms.sentences import split_sentences
 
 CPU = EngineSettings(device="cpu", threads=1)
 ECHO = EngineSettings(backend="echo")
@@ -70,7 +71,7 @@ def test_every_note_gets_its_summary_and_its_figures() -> None:
     assert [row["summary"] for row in rows_of(batch)] == [sentences(1)[0], " ".join(sentences(2)), " ".join(sentences(2))]
     assert batch.notes.schema.names[-len(GENERATE_FIELDS) :] == [f.name for f in GENERATE_FIELDS]
     assert [row["finish"] for row in rows_of(batch)] == ["stop"] * 3
-    assert all(row["source_characters_cut"] == 0 and row["evidence"] == [] for row in rows_of(batch))
+    assert all((row["windows"], row["tokens_dropped"], row["evidence"]) == (1, 0, []) for row in rows_of(batch))
     assert batch.stats.tokens["source"] == sum(len(text.split()) for text in texts) == sum(row["source_tokens"] for row in rows_of(batch))
     assert batch.stats.tokens["generated"] == sum(row["generated_tokens"] for row in rows_of(batch))
 
@@ -82,38 +83,103 @@ def test_no_notes_no_rows() -> None:
     assert batch.rejections == ()
 
 
-def test_a_note_over_the_limit_is_cut_at_a_sentence_and_counted() -> None:
+def test_a_note_within_the_limit_makes_the_same_request_as_ever(bart: Path, selector: Path) -> None:
+    text = "\n".join(sentences(3)) + "\n "
+    engine = Asked(EchoEngine())
+    generate_batch(segmented([text]), engine, replace(ECHO_TASK, prefix="summarize: "))
+    assert engine.calls == [[Request("summarize: " + text, ECHO_TASK.decode_settings())]]
+
+    task = SummaryTask(resolve_model(str(selector)))
+    engine = Asked(engine_of(task))
+    generate_batch(segmented([text]), engine, task)
+    fmt = task.selection_format()
+    assert fmt is not None
+    assert engine.calls == [[Request(mark_source(text, split_sentences(text), fmt).source, task.decode_settings())]]
+
+
+class Asked:
+    """An engine that notes what it is asked, one list per call."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.calls: list[list[Request]] = []
+        self.identity, self.max_source_tokens, self.tokenize = engine.identity, engine.max_source_tokens, engine.tokenize
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        self.calls.append(list(requests))
+        return self._engine.generate(requests)
+
+
+def test_a_note_over_the_limit_is_read_in_windows_and_reduced() -> None:
     parts = sentences(6)
     text = " ".join(parts) + "\n"
     words = [len(part.split()) for part in parts]
-    task = replace(ECHO_TASK, prefix="summarize: ", decode={"max_new_tokens": 500}, max_source_tokens=1 + sum(words[:3]) + 2)
-    batch = generate_batch(segmented([text, parts[0]]), EchoEngine(), task)
+    task = SummaryTask(NO_MODEL, prefix="summarize: ", decode={"max_new_tokens": 6}, max_source_tokens=1 + 18, overlap_sentences=0)
+    engine = Asked(EchoEngine())
+    batch = generate_batch(segmented([text, parts[0]]), engine, task)
     long, short = rows_of(batch)
-    assert long["summary"] == "summarize: " + " ".join(parts[:3])
-    assert long["source_characters_cut"] == len(text) - len(" ".join(parts[:3]))
-    assert batch.stats.tokens["truncated"] == sum(words[3:])
-    assert batch.stats.tokens["source"] == long["source_tokens"] + short["source_tokens"] == 2 + sum(words[:3]) + words[0]
-    assert short["source_characters_cut"] == 0
+    assert [len(call) for call in engine.calls] == [long["windows"] + 1, 1] == [3, 1]
+    reduced = engine.calls[1][0].text
+    assert reduced.count("\n") == long["windows"] - 1
+    assert (long["tokens_dropped"], short["tokens_dropped"], short["windows"]) == (0, 0, 1)
+    # Two prefixes, every word once, and then what the reduction read.
+    assert long["source_tokens"] == 2 + sum(words) + len(reduced.split())
+    assert batch.stats.tokens["source"] == long["source_tokens"] + short["source_tokens"]
+    assert batch.stats.tokens["truncated"] == 0
+    assert dict(zip(("none", "one", "two", "three"), batch.stats.histograms["windows"], strict=False)) == {
+        "none": 0, "one": 1, "two": 1, "three": 0,
+    }  # fmt: skip
 
 
-def test_a_first_sentence_over_the_limit_is_cut_inside() -> None:
-    task = replace(ECHO_TASK, max_source_tokens=3)
-    [row] = rows_of(generate_batch(segmented(["one two three four five"]), EchoEngine(), task))
-    assert row["summary"] == "one two three"
-    assert row["source_characters_cut"] == len(" four five")
+def test_all_long_notes_share_one_call_per_level() -> None:
+    engine = Asked(EchoEngine())
+    task = SummaryTask(NO_MODEL, decode={"max_new_tokens": 8}, max_source_tokens=30)
+    batch = generate_batch(segmented([" ".join(sentences(n)) for n in (90, 3, 40)]), engine, task)
+    sizes = [len(call) for call in engine.calls]
+    assert len(sizes) <= 4 and sizes[0] > 20 and sizes == sorted(sizes, reverse=True)
+    assert [row["tokens_dropped"] for row in rows_of(batch)] == [0, 0, 0]
 
 
-def test_the_cut_counts_tokens_of_a_real_tokenizer(bart: Path) -> None:
-    task = SummaryTask(resolve_model(str(bart)), decode={"max_new_tokens": 5, "min_new_tokens": 2})
-    engine = engine_of(task)
+def test_a_summary_that_does_not_get_shorter_is_joined() -> None:
+    task = SummaryTask(NO_MODEL, decode={"max_new_tokens": 500}, max_source_tokens=20, overlap_sentences=0)
+    engine = Asked(EchoEngine())
+    text = " ".join(sentences(20))
+    [row] = rows_of(generate_batch(segmented([text]), engine, task))
+    assert len(engine.calls) == 1
+    assert row["summary"].split() == text.split()
+    assert row["finish"] == "stop"
+    assert row["generated_tokens"] == len(text.split())
+
+
+@pytest.mark.parametrize("family", ["bart", "selector"])
+def test_one_failed_window_rejects_the_whole_note(family: str, request: pytest.FixtureRequest) -> None:
+    class Refusing(Asked):
+        def generate(self, requests: Sequence[Request]) -> list[Completion]:
+            done = super().generate(requests)
+            return [
+                Completion.failed("OUT_OF_MEMORY", "MemoryError") if "zebra" in one.text else completion
+                for one, completion in zip(requests, done, strict=True)
+            ]
+
+    task = SummaryTask(resolve_model(str(request.getfixturevalue(family))), decode={"max_new_tokens": 6, "min_new_tokens": 3})
+    engine = Refusing(engine_of(task))
+    long = [*sentences(60), "A zebra.", *sentences(20)]
+    batch = generate_batch(segmented([" ".join(sentences(2)), " ".join(long), " ".join(sentences(30))]), engine, task)
+    assert [(r.note_id, r.reason) for r in batch.rejections] == [("n1", Reason.OUT_OF_MEMORY)]
+    assert batch.column("note_id") == ["n0", "n2"]
+
+
+def test_windows_of_a_real_tokenizer_drop_nothing(bart: Path) -> None:
+    task = SummaryTask(resolve_model(str(bart)), decode={"max_new_tokens": 5, "min_new_tokens": 2}, overlap_sentences=0)
+    engine = Asked(engine_of(task))
     text = "\n".join(sentences(70))
     batch = generate_batch(segmented([text]), engine, task)
-    total = len(engine.tokenize([text])[0])
     [row] = rows_of(batch)
-    seen = text[: len(text) - row["source_characters_cut"]]
-    assert seen.endswith(".")
-    assert row["source_tokens"] == len(engine.tokenize([seen])[0]) <= engine.max_source_tokens
-    assert row["source_tokens"] + batch.stats.tokens["truncated"] == total
+    sources = [one.text for one in engine.calls[0]]
+    assert "".join(sources).replace("\n", "") == text.replace("\n", "")
+    assert max(len(tokens) for tokens in engine.tokenize(sources)) <= engine.max_source_tokens
+    assert row["windows"] == len(sources) > 3
+    assert row["tokens_dropped"] == batch.stats.tokens["truncated"] == 0
 
 
 def test_failures_and_empty_output_are_set_aside_alone(bart: Path) -> None:
@@ -156,15 +222,33 @@ def test_selection_models_give_sentences_with_exact_evidence(selector: Path) -> 
             assert (e["score"], e["kind"]) == (1.0, "exact")
 
 
-def test_selection_cuts_at_a_sentence_and_never_beyond_its_limit(selector: Path) -> None:
+def test_selection_reads_all_windows_and_selects_again(selector: Path) -> None:
     task = SummaryTask(resolve_model(str(selector)))
-    engine = engine_of(task)
-    text = " ".join(sentences(40))
+    engine = Asked(engine_of(task))
+    text = " ".join(sentences(60))
     batch = generate_batch(segmented([text]), engine, task)
     [row] = rows_of(batch)
-    assert 0 < row["source_characters_cut"] < len(text)
-    assert text[: len(text) - row["source_characters_cut"]].endswith(".")
-    assert batch.stats.tokens["truncated"] > 0
+    assert len(engine.calls) > 1
+    read = " ".join(one.text for one in engine.calls[0])
+    assert set(text.replace(".", " ").split()) <= set(read.replace(".", " ").split())
+    assert row["tokens_dropped"] == batch.stats.tokens["truncated"] == 0
+    kept = [text[e["source_start"] : e["source_end"]] for e in row["evidence"]]
+    # Parts of a sentence that no window holds may begin with white space.
+    assert row["summary"].split() == " ".join(kept).split()
+    starts = [e["source_start"] for e in row["evidence"]]
+    assert starts == sorted(set(starts))
+    # What the last pass chose from is what the passes before had chosen.
+    last = " ".join(one.text for one in engine.calls[-1])
+    assert all(sentence.strip() in last for sentence in kept)
+
+
+def test_a_few_windows_of_a_selection_take_turns(selector: Path) -> None:
+    task = SummaryTask(resolve_model(str(selector)))
+    engine = Asked(engine_of(task))
+    text = " ".join(sentences(18))
+    [row] = rows_of(generate_batch(segmented([text]), engine, task))
+    assert len(engine.calls) == 1 and row["windows"] == len(engine.calls[0]) in (2, 3, 4)
+    assert row["evidence"] and row["finish"] == "stop" and row["tokens_dropped"] == 0
 
 
 @needs_default_model
@@ -172,13 +256,13 @@ def test_the_default_model_summarizes_from_the_note() -> None:
     task = SummaryTask(resolve_model("default"))
     text = " ".join(sentences(30))
     engine = engine_of(task)
-    batch = generate_batch(segmented([text, text * 20, "Short."]), engine, task)
+    batch = generate_batch(segmented([text, text * 8, "Short."]), engine, task)
     assert batch.rejections == ()
     short, long, tiny = rows_of(batch)
     assert tiny["summary"] == "Short."
-    assert short["source_characters_cut"] == 0 < long["source_characters_cut"]
-    assert long["source_tokens"] <= engine.max_source_tokens
-    for row, source in ((short, text), (long, text * 20)):
+    assert [row["tokens_dropped"] for row in (short, long, tiny)] == [0, 0, 0]
+    assert (short["windows"], tiny["windows"]) == (1, 1) and long["windows"] > 1
+    for row, source in ((short, text), (long, text * 8)):
         assert 0 < len(row["summary"]) < len(source)
         assert row["summary"] == " ".join(source[e["source_start"] : e["source_end"]] for e in row["evidence"])
 

@@ -9,7 +9,7 @@ import pytest
 
 from schemas.errors import ConfigurationError
 from tests.conftest import note_rows, write_notes
-from transforms.inputs import current_identity, disk_identity, list_inputs, open_input, partition_values
+from transforms.inputs import current_identity, disk_identity, list_inputs, open_parquet, partition_values
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def folder(tmp_path: Path) -> Path:
     root = tmp_path / "in"
     for name in ("b.parquet", "a.PQ", "deep/er/c.parq", "_hidden/x.parquet", ".y.parquet"):
         write_notes(root / name, note_rows(2))
-    (root / "readme.txt").write_text("x")
+    (root / "scan.pdf").write_text("x")
     return root
 
 
@@ -25,10 +25,10 @@ def paths(*uris: str) -> list[str]:
     return [file.path for file in list_inputs(uris).files]
 
 
-def test_a_folder_gives_its_visible_parquet_files(folder: Path) -> None:
+def test_a_folder_gives_its_visible_files(folder: Path) -> None:
     listing = list_inputs([str(folder)])
     assert [f.path for f in listing.files] == ["a.PQ", "b.parquet", "deep/er/c.parq"]
-    assert listing.ignored == {".txt": 1}
+    assert listing.ignored == {".pdf": 1}
 
 
 def test_a_file_and_a_glob_give_what_they_name(folder: Path) -> None:
@@ -44,9 +44,9 @@ def test_equal_paths_of_two_inputs_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_unusable_inputs_are_explained_without_their_names(tmp_path: Path) -> None:
-    (tmp_path / "canary.csv").write_text("x")
+    (tmp_path / "canary.pdf").write_text("x")
     cases = {
-        str(tmp_path): "input 1 holds no Parquet file .* found 1 × .csv",
+        str(tmp_path): "input 1 holds no file to read .* found 1 × .pdf",
         str(tmp_path / "canary"): "input 1 does not exist",
         str(tmp_path / "canary*.parquet"): "input 1 .a glob. matches no file",
         "gs://canary/x": "unknown scheme 'gs'",
@@ -85,13 +85,13 @@ def test_s3_prefix_object_and_glob(bucket: str, folder: Path) -> None:
             s3_client().upload_file(str(path), bucket, f"in/{path.relative_to(folder).as_posix()}")
     listing = list_inputs([f"s3://{bucket}/in/"])
     assert [f.path for f in listing.files] == ["a.PQ", "b.parquet", "deep/er/c.parq"]
-    assert listing.ignored == {".txt": 1}
+    assert listing.ignored == {".pdf": 1}
     assert paths(f"s3://{bucket}/in") == ["a.PQ", "b.parquet", "deep/er/c.parq"]
     assert paths(f"s3://{bucket}/in/b.parquet") == ["b.parquet"]
     assert paths(f"s3://{bucket}/in/deep/*") == ["er/c.parq"]
     file = listing.files[1]
     assert current_identity(file.location) == file.identity
-    assert open_input(file.location).metadata.num_rows == 2
+    assert open_parquet(file.location).metadata.num_rows == 2
     with pytest.raises(ConfigurationError, match="no such bucket"):
         list_inputs(["s3://no-such-bucket-here/x"])
     with pytest.raises(ConfigurationError, match="no file at all"):

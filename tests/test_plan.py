@@ -18,6 +18,7 @@ from transforms.plan import (
     MAX_SEGMENT_SHARDS,
     NEVER_WRITTEN,
     NoteIds,
+    RowPlaces,
     current_shards,
     cut_files,
     cut_segments,
@@ -29,9 +30,9 @@ from transforms.plan import (
 row_groups = st.lists(st.lists(st.integers(1, 40), min_size=1, max_size=6), min_size=1, max_size=8)
 
 
-def planned(groups: list[list[int]]) -> tuple[list[InputFile], dict[int, list[int]]]:
+def planned(groups: list[list[int]]) -> tuple[list[InputFile], dict[int, RowPlaces]]:
     files = [InputFile(i, f"f{i}.parquet", f"id{i}", sum(g), 1000) for i, g in enumerate(groups)]
-    return files, dict(enumerate(groups))
+    return files, {i: RowPlaces(g) for i, g in enumerate(groups)}
 
 
 @given(row_groups, st.integers(1, 50))
@@ -49,7 +50,7 @@ def test_a_piece_names_the_row_groups_that_hold_it(groups: list[list[int]], shar
     files, by_file = planned(groups)
     for cut in cut_files(files, by_file, shard_notes):
         for piece in cut.pieces:
-            starts = np.concatenate([[0], np.cumsum(by_file[piece.file])])
+            starts = np.concatenate([[0], np.cumsum(by_file[piece.file].row_groups)])
             holding = [i for i in range(len(starts) - 1) if starts[i] < piece.stop and starts[i + 1] > piece.start]
             assert list(piece.row_groups) == holding
 
@@ -62,7 +63,7 @@ def test_many_small_files_become_few_shards() -> None:
 def test_cut_ids_do_not_depend_on_file_numbers() -> None:
     file = InputFile(0, "x.parquet", "id", 10, 1)
     moved = InputFile(7, "x.parquet", "id", 10, 1)
-    assert cut_files([file], {0: [10]}, 4)[1].id == cut_files([moved], {7: [10]}, 4)[1].id
+    assert cut_files([file], {0: RowPlaces([10])}, 4)[1].id == cut_files([moved], {7: RowPlaces([10])}, 4)[1].id
 
 
 def test_an_unreadable_file_is_a_cut_without_rows() -> None:
@@ -130,7 +131,7 @@ def test_all_keeps_all_and_unknown_policies_are_refused() -> None:
 
 def test_a_superseded_file_loses_its_pieces_and_its_own_cuts() -> None:
     files = [InputFile(0, "a", "1", 3, 1), InputFile(1, "b", "1", 3, 1), InputFile(2, "b", "2", 4, 1)]
-    cuts = cut_files(files[:2], {0: [3], 1: [3]}, 10) + cut_files(files[2:], {2: [4]}, 10)
+    cuts = cut_files(files[:2], {0: RowPlaces([3]), 1: RowPlaces([3])}, 10) + cut_files(files[2:], {2: RowPlaces([4])}, 10)
     gone = superseded_files(files)
     assert gone == {1}
     shards = current_shards(cuts, gone, {})

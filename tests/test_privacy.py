@@ -153,7 +153,7 @@ def raiser(canaries: Canaries) -> Callable[..., Any]:
 
 CRASHES = {
     "planning": "pipeline.planning.scan_file",
-    "read": "transforms.read.as_strings",
+    "read": "transforms.open_file.as_strings",
     "compile": "transforms.validate.Validator",
     "validate": "transforms.validate.validate_batch",
     "segment": "transforms.segment.segment_batch",

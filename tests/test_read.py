@@ -20,7 +20,7 @@ from tests.conftest import note_rows, write_notes
 from transforms.batch import NoteBatch
 from transforms.columns import ColumnMap
 from transforms.inputs import list_inputs
-from transforms.plan import current_shards, cut_files, cut_segments
+from transforms.plan import RowPlaces, current_shards, cut_files, cut_segments
 from transforms.read import read_segment
 from transforms.scan import scan_file
 
@@ -29,7 +29,7 @@ def segments_of(folder: Path, shard_notes: int, duplicates: dict[int, tuple[int,
     found = list_inputs([str(folder)]).files
     scans = [scan_file(file, i, ColumnMap()) for i, file in enumerate(found)]
     files = {s.file.number: s.file for s in scans}
-    cuts = cut_files(list(files.values()), {s.file.number: s.row_groups for s in scans}, shard_notes)
+    cuts = cut_files(list(files.values()), {s.file.number: RowPlaces(s.row_groups, s.offsets, s.lines) for s in scans}, shard_notes)
     return cut_segments(current_shards(cuts, set(), duplicates or {}), files, {i: f.location for i, f in enumerate(found)})
 
 
@@ -84,7 +84,7 @@ def test_hive_partitions_and_mapping(tmp_path: Path) -> None:
     columns = ColumnMap({"note_id": "id", "text": "body", "note_type": "kind"})
     found = list_inputs([str(tmp_path)]).files[0]
     scan = scan_file(found, 0, columns)
-    cuts = cut_files([scan.file], {0: scan.row_groups}, 10)
+    cuts = cut_files([scan.file], {0: RowPlaces(scan.row_groups)}, 10)
     [segment] = cut_segments(current_shards(cuts, set(), {}), {0: scan.file}, {0: found.location})
     [batch] = read_all([segment], columns)
     assert (batch.column("note_id"), batch.column("text"), batch.column("note_type")) == (["5"], ["text"], ["ED"])

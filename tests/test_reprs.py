@@ -18,9 +18,11 @@ from transforms.batch import NoteBatch, StageError, guarded
 from transforms.columns import ColumnMap
 from transforms.engine import Completion, Request, Tokenized
 from transforms.inputs import FoundFile, Listing
-from transforms.prompts import Prompt, Summary
+from transforms.passages import Part
+from transforms.prompts import Passage, Prompt, Prompts, Summary
 from transforms.quantities import Quantity
 from transforms.read import read_segment
+from transforms.reduce import Answer
 from transforms.sections import read_page
 
 
@@ -47,7 +49,7 @@ def data_classes() -> list[type]:
 # What fields that hold patient data are called, and those of our settings and figures that bear such a name.
 PATIENT_FIELDS = {
     "text", "note_id", "patient_id", "path", "location", "locations", "ids", "name", "value", "unit", "number", "lined", "folded", "source",
-    "sources", "uris", "notes", "constant", "passthrough_constant", "quote", "cause_text", "table",
+    "sources", "uris", "notes", "values", "constant", "passthrough_constant", "quote", "cause_text", "table",
 }  # fmt: skip
 NOT_OF_PATIENTS = {
     ("ModelFiles", "source"),
@@ -55,6 +57,7 @@ NOT_OF_PATIENTS = {
     ("Usage", "source"),
     ("_Vital", "value"),
     ("InputFile", "number"),
+    ("Layout", "quote"),
     ("Suite", "name"),
 }
 
@@ -76,7 +79,11 @@ def test_small_objects_show_no_text(canaries: Canaries) -> None:
         Request(text),
         Completion(text, spans=((0, 1),)),
         Tokenized((1,), ((0, 1),)),
-        Prompt(text, 3),
+        Passage(text, 0, 3, ((0, 3),)),
+        Prompt(text, Passage(text, 0, 3, ())),
+        Prompts((Prompt(text, Passage(text, 0, 3, ())),)),
+        Part(text, Passage(text, 0, 3, ())),
+        Answer(Summary(text), (Completion(text),), 1, 0),
         Summary(text),
         found,
         Listing((found,), {}),

@@ -15,6 +15,7 @@ from transforms.selection import (
     fit_sentences,
     load_selection_format,
     mark_source,
+    merge_rankings,
     merge_sentences,
     place_of,
     save_selection_format,
@@ -216,3 +217,16 @@ def test_stored_format_names_its_objective(tmp_path: Path) -> None:
 def test_reprs_hold_no_text() -> None:
     marked = mark_source(NOTE, split_sentences(NOTE), FORMAT)
     assert "cough" not in repr(marked) + repr(expand_markers("<m0>", marked, NOTE, FORMAT))
+
+
+def test_rankings_take_turns_up_to_the_budget() -> None:
+    text = "one two. three four. five six. seven eight. nine ten."
+    spans = split_sentences(text)
+    first, second = [spans[1], spans[0], spans[2]], [spans[4], spans[2]]
+    merged = merge_rankings(text, [first, second], budget=6)
+    assert merged.text == "one two. three four. nine ten."
+    assert [text[u.source_start : u.source_end] for u in merged.units] == ["one two.", "three four.", "nine ten."]
+    assert merge_rankings(text, [first, first], budget=99).text == "one two. three four. five six."
+    # A unit of two sentences and one of them, as overlapping windows may name them.
+    assert merge_rankings(text, [[(spans[0][0], spans[1][1])], [spans[1], spans[3]]], budget=99).text == "one two. three four. seven eight."
+    assert merge_rankings(text, [[], []], budget=9).text == ""

@@ -103,3 +103,10 @@ def test_time_is_linear(piece: str) -> None:
     seconds(1_000)
     # Quadratic time would take the factor 20 squared: 400 times as long.
     assert seconds(200_000) < 120 * max(seconds(10_000), 0.002)
+
+
+def test_a_speaker_tag_opens_a_sentence() -> None:
+    text = "[doctor] any pain ? [patient] not today . [doctor] i see [sic] ! good"
+    assert [text[a:b] for a, b in split_sentences(text)] == ["[doctor] any pain ?", "[patient] not today .", "[doctor] i see [sic] ! good"]
+    turns = "D: Any fever?\nP: no\n[patient_guest]: she had one"
+    assert turns.splitlines() == [turns[a:b] for a, b in split_sentences(turns)]

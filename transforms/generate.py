@@ -1,17 +1,18 @@
-"""Summaries: one request per note for a whole shard, so that the engine can sort and pack them; a note that fails is set aside alone."""
+"""Summaries: the requests of a whole shard in one call, so that the engine can sort and pack them; a note that fails is set aside alone."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 from apache_beam.utils.shared import Shared
 
 from schemas.errors import ConfigurationError
+from schemas.histogram import count_values
 from schemas.rejection import Reason, Rejection, Stage
 from schemas.summary import GENERATE_FIELDS
 from transforms.batch import NoteBatch, guarded, timed
@@ -27,7 +28,9 @@ from transforms.engine import (
     load_engine,
 )
 from transforms.models import ModelFiles, model_on_this_machine
-from transforms.prompts import Prompt, Summary, limited, plain_prompts, read_output, selection_prompts
+from transforms.passages import Part, assembled, kept_summary, note_sections, whole_note
+from transforms.prompts import Passage, Prompt, Prompts, Summary, language_of, window_prompts
+from transforms.reduce import Answer, summarize
 from transforms.segment import sentence_spans
 from transforms.selection import SelectionFormat, load_selection_format
 
@@ -41,12 +44,15 @@ class SummaryTask:
 
     `prefix` stands before every note (T5's "summarize: "); selection models take none. `decode`: overrides by DecodeSettings field, None
     meaning "as the checkpoint ships". `max_source_tokens`: None for the model's own limit; otherwise tokens of prefix and note at most.
+    `overlap_sentences`: what neighbouring windows of a longer note share. `by`: whether notes or their sections are summarized.
     """
 
     model: ModelFiles
     prefix: str = ""
     decode: Mapping[str, Any] = field(default_factory=dict)
     max_source_tokens: int | None = None
+    overlap_sentences: int = 1
+    by: Literal["note", "section"] = "note"
 
     def selection_format(self) -> SelectionFormat | None:
         """How the model marks sentences; None for an ordinary model. Raises ConfigurationError if the model's folder says it badly."""
@@ -80,41 +86,94 @@ class SummaryTask:
 def generate_batch(batch: NoteBatch, engine: Engine, task: SummaryTask) -> NoteBatch:
     """Add GENERATE_FIELDS; notes that the engine fails on, or has nothing to say about, become rejections. Needs SEGMENT_FIELDS.
 
-    `evidence` is exact for selection models and empty for others. `source_tokens` counts what the model read, prefix included, special
-    tokens not; `tokens_dropped` the tokens of the note that it did not read.
+    A note over the model's limit is read in windows and its windows' summaries are summarized again (`transforms/reduce.py`); if one window
+    fails, the note is rejected with its reason. `evidence` is exact for selection models and for sections taken over as they are, empty
+    otherwise. `finish` and `logprob` are those of the pass that wrote the summary; where several did (sections, joined windows), `finish`
+    is `length` if any was cut and `logprob` the mean per generated token, null if any is unknown or none was generated.
     """
     fmt, decode = task.selection_format(), task.decode_settings()
-    texts = batch.column("text")
-    prompts = _prompts(texts, sentence_spans(batch), engine, task, fmt)
-    with _generation:
-        completions = engine.generate([Request(prompt.source, decode) for prompt in prompts])
-    summaries = [read_output(*each, fmt) for each in zip(prompts, completions, texts, strict=True)]
-    done = batch.with_columns(GENERATE_FIELDS, _columns(prompts, completions, summaries, texts))
-    return done.reject(_rejections(batch, completions, summaries)).counted(tokens=_tokens(prompts, completions))
+    language = language_of(task.prefix, task.max_source_tokens, fmt, engine)
+    parts = _parts(batch, task)
+
+    def cut(passage: Passage) -> Prompts:
+        return window_prompts(passage, language, task.overlap_sentences, engine)
+
+    def ask(prompts: Sequence[Prompt]) -> list[Completion]:
+        with _generation:
+            return engine.generate([Request(prompt.source, decode) for prompt in prompts])
+
+    answers = iter(summarize([part.passage for note in parts for part in note if not part.kept], language, cut, ask))
+    notes = [_note_summary(note, [None if part.kept else next(answers) for part in note]) for note in parts]
+    done = batch.with_columns(GENERATE_FIELDS, _columns(notes))
+    return done.reject(_rejections(batch, notes)).counted(tokens=_tokens(notes), histograms={"windows": _windows(notes)})
 
 
-def _prompts(
-    texts: Sequence[str], sentences: Sequence[Sequence[tuple[int, int]]], engine: Engine, task: SummaryTask, fmt: SelectionFormat | None
-) -> list[Prompt]:
-    if fmt is not None:
-        return selection_prompts(texts, sentences, limited(fmt, task.max_source_tokens), engine)
-    return plain_prompts(texts, sentences, task.prefix, task.max_source_tokens or engine.max_source_tokens, engine)
+def _parts(batch: NoteBatch, task: SummaryTask) -> list[list[Part]]:
+    divide = note_sections if task.by == "section" else whole_note
+    return [divide(text, sentences) for text, sentences in zip(batch.column("text"), sentence_spans(batch), strict=True)]
 
 
-def _columns(
-    prompts: Sequence[Prompt], completions: Sequence[Completion], summaries: Sequence[Summary], texts: Sequence[str]
-) -> dict[str, list[Any]]:
+@dataclass(frozen=True, slots=True)
+class _NoteSummary:
+    """What became of one note: its summary and the answers that went into it."""
+
+    summary: Summary = field(repr=False)
+    answers: tuple[Answer, ...] = field(repr=False)
+
+    @property
+    def error(self) -> str | None:
+        return next((answer.error for answer in self.answers if answer.error), None)
+
+    @property
+    def windows(self) -> int:
+        return sum(answer.windows for answer in self.answers)
+
+    @property
+    def dropped(self) -> int:
+        return sum(answer.dropped for answer in self.answers)
+
+    @property
+    def completions(self) -> list[Completion]:
+        return [completion for answer in self.answers for completion in answer.completions]
+
+    @property
+    def final(self) -> list[Completion]:
+        return [completion for answer in self.answers for completion in answer.final]
+
+
+def _note_summary(parts: Sequence[Part], answers: Sequence[Answer | None]) -> _NoteSummary:
+    given = tuple(answer for answer in answers if answer is not None)
+    summaries = [kept_summary(part.passage) if answer is None else answer.summary for part, answer in zip(parts, answers, strict=True)]
+    return _NoteSummary(assembled(parts, summaries), given)
+
+
+def _columns(notes: Sequence[_NoteSummary]) -> dict[str, list[Any]]:
     return {
-        "summary": [summary.text for summary in summaries],
-        "evidence": [[_evidence(*spans) for spans in summary.evidence] for summary in summaries],
-        "source_tokens": [completion.source_tokens for completion in completions],
-        "generated_tokens": [len(completion.token_ids) for completion in completions],
-        "windows": [1] * len(prompts),
-        "tokens_dropped": [p.truncated_tokens + c.truncated_tokens for p, c in zip(prompts, completions, strict=True)],
-        # A selected summary is whole sentences, however many markers the model would have gone on to write.
-        "finish": ["stop" if summary.evidence else completion.finish for summary, completion in zip(summaries, completions, strict=True)],
-        "logprob": [completion.logprob for completion in completions],
+        "summary": [note.summary.text for note in notes],
+        "evidence": [[_evidence(*spans) for spans in note.summary.evidence] for note in notes],
+        "source_tokens": [sum(completion.source_tokens for completion in note.completions) for note in notes],
+        "generated_tokens": [sum(len(completion.token_ids) for completion in note.completions) for note in notes],
+        "windows": [note.windows for note in notes],
+        "tokens_dropped": [note.dropped for note in notes],
+        "finish": [_finish(note) for note in notes],
+        "logprob": [_logprob(note.final) for note in notes],
     }
+
+
+def _finish(note: _NoteSummary) -> str:
+    # A selected summary is whole sentences, however many markers the model would have gone on to write.
+    written = [completion for answer in note.answers if not answer.summary.evidence for completion in answer.final]
+    finishes = {completion.finish for completion in written}
+    return next((finish for finish in ("error", "length") if finish in finishes), "stop")
+
+
+def _logprob(completions: Sequence[Completion]) -> float | None:
+    """Mean per generated token; a single completion's own."""
+    if len(completions) == 1:
+        return completions[0].logprob
+    weighted = [completion.logprob * len(completion.token_ids) for completion in completions if completion.logprob is not None]
+    tokens = sum(len(completion.token_ids) for completion in completions)
+    return sum(weighted) / tokens if tokens and len(weighted) == len(completions) else None
 
 
 def _evidence(summary_start: int, summary_end: int, source_start: int, source_end: int) -> dict[str, Any]:
@@ -128,20 +187,24 @@ def _evidence(summary_start: int, summary_end: int, source_start: int, source_en
     }
 
 
-def _rejections(batch: NoteBatch, completions: Sequence[Completion], summaries: Sequence[Summary]) -> dict[int, Rejection]:
+def _rejections(batch: NoteBatch, notes: Sequence[_NoteSummary]) -> dict[int, Rejection]:
     reasons = {
-        i: Reason(completion.error) if completion.error else Reason.EMPTY_SUMMARY
-        for i, (completion, summary) in enumerate(zip(completions, summaries, strict=True))
-        if completion.error or not summary.text.strip()
+        i: Reason(note.error) if note.error else Reason.EMPTY_SUMMARY
+        for i, note in enumerate(notes)
+        if note.error or not note.summary.text.strip()
     }
     return {i: batch.rejection(i, Stage.GENERATE, reason) for i, reason in reasons.items()}
 
 
-def _tokens(prompts: Sequence[Prompt], completions: Sequence[Completion]) -> dict[str, int]:
-    """source, generated, padded, truncated; the last one with what was cut before the engine saw it."""
-    tokens = asdict(count_usage(completions))
-    tokens["truncated"] += sum(prompt.truncated_tokens for prompt in prompts)
-    return tokens
+def _tokens(notes: Sequence[_NoteSummary]) -> dict[str, int]:
+    """source, generated, padded, truncated: of all passes; the last one with tokens that were in no window."""
+    tokens = asdict(count_usage(completion for note in notes for completion in note.completions))
+    return {**tokens, "truncated": sum(note.dropped for note in notes)}
+
+
+def _windows(notes: Sequence[_NoteSummary]) -> list[int]:
+    """Of the notes that got a summary, as their rows show it."""
+    return count_values("windows", (note.windows for note in notes if not note.error and note.summary.text.strip()))
 
 
 class _LoadedEngine:

@@ -5,16 +5,18 @@ Messages name inputs by their position on the command line and files by number, 
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import glob
 import hashlib
+import io
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO, cast
 from urllib.parse import unquote, urlparse
 
 import pyarrow as pa
@@ -22,18 +24,20 @@ import pyarrow.fs
 import pyarrow.parquet as pq
 
 from schemas.errors import ConfigurationError
+from transforms.formats import SUFFIXES, suffix_of
 from transforms.store import S3_ATTEMPTS, s3_client, s3_status
 
-PARQUET_SUFFIXES = (".parquet", ".parq", ".pq")
 _GLOB_CHARACTERS = frozenset("*?[")
 # On disk a file is known by its size and the hash of both ends: mtimes change when files are copied, whole hashes cost a full read.
 _FINGERPRINT_BYTES = 64 * 1024
+# Objects up to this size are fetched in one request.
+_SMALL_BYTES = 8 << 20
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """One file as listed. `path` is relative to the input it came from; `location` is what `open_input` takes."""
+    """One file as listed. `path` is relative to the input it came from; `location` is what `open_parquet` and `open_bytes` take."""
 
     path: str = field(repr=False)
     location: str = field(repr=False)
@@ -49,19 +53,20 @@ class Listing:
     ignored: dict[str, int]
 
 
-def list_inputs(uris: Sequence[str]) -> Listing:
+def list_inputs(uris: Sequence[str], form: str = "auto") -> Listing:
     """List every input file.
 
-    A folder gives its Parquet files, at any depth, without hidden ones (`.x`, `_x`); a file or a glob gives what it
-    names, whatever its suffix. Two inputs with the same relative path are told apart by the later one's folder name.
-    Raises ConfigurationError when an input does not exist, cannot be read, or holds no Parquet.
+    A folder gives the files whose suffix says one of our formats, at any depth, without hidden ones (`.x`, `_x`). With a `form` other
+    than `auto` it gives those of that format and those of unknown suffix; the formats of text count as one. A file or a glob gives what
+    it names, whatever its suffix. Two inputs with the same relative path are told apart by the later one's folder name. Raises
+    ConfigurationError when an input does not exist, cannot be read, or holds nothing to read.
     """
     if not uris:
         raise ConfigurationError("input.uris: empty; give at least one file, folder, glob or s3:// prefix")
     found: dict[str, FoundFile] = {}
     ignored: Counter[str] = Counter()
     for position, uri in enumerate(uris, start=1):
-        root, files = _list_s3(uri, position, ignored) if uri.startswith("s3://") else _list_disk(uri, position, ignored)
+        root, files = _list_s3(uri, position, form, ignored) if uri.startswith("s3://") else _list_disk(uri, position, form, ignored)
         for file in files:
             path = _unused_path(file.path, root, position, found)
             found[path] = FoundFile(path, file.location, file.size, file.identity)
@@ -79,27 +84,35 @@ def _is_hidden(relative: str) -> bool:
     return any(part.startswith((".", "_")) for part in PurePosixPath(relative).parts)
 
 
-def _wanted(relatives: Iterable[str], position: int, ignored: Counter[str]) -> list[str]:
-    """The Parquet files of a folder listing; raises ConfigurationError, saying what was found, when there are none."""
+def _is_readable(relative: str, form: str) -> bool:
+    named = suffix_of(relative).format
+    if form == "auto":
+        return named is not None
+    # `notes.txt` may well hold delimited text: a format of text that the job forces goes for every file but Parquet.
+    return named is None or (named == "parquet") == (form == "parquet")
+
+
+def _wanted(relatives: Iterable[str], position: int, form: str, ignored: Counter[str]) -> list[str]:
+    """The files of a folder listing that are to be read; raises ConfigurationError, saying what was found, when there are none."""
     visible = [relative for relative in relatives if not _is_hidden(relative)]
-    wanted = [relative for relative in visible if relative.lower().endswith(PARQUET_SUFFIXES)]
+    wanted = [relative for relative in visible if _is_readable(relative, form)]
     chosen = set(wanted)
     others = Counter(PurePosixPath(relative).suffix.lower() or "(none)" for relative in visible if relative not in chosen)
     if not wanted:
         what = ", ".join(f"{count} × {suffix}" for suffix, count in sorted(others.items())) or "no file at all"
-        raise ConfigurationError(f"input.uris: input {position} holds no Parquet file ({', '.join(PARQUET_SUFFIXES)}); found {what}")
+        raise ConfigurationError(f"input.uris: input {position} holds no file to read ({', '.join(SUFFIXES)}); found {what}")
     ignored.update(others)
     return wanted
 
 
-def _list_disk(uri: str, position: int, ignored: Counter[str]) -> tuple[str, list[FoundFile]]:
+def _list_disk(uri: str, position: int, form: str, ignored: Counter[str]) -> tuple[str, list[FoundFile]]:
     parsed = urlparse(uri)
     if parsed.scheme not in ("", "file"):
         raise ConfigurationError(f"input.uris: input {position} has the unknown scheme {parsed.scheme!r}; choices: a path, file://, s3://")
     path = Path(parsed.path if parsed.scheme else uri).absolute()
     if path.is_dir():
         names = [p.relative_to(path).as_posix() for p in _walk(path, position)]
-        return str(path), [_disk_file(path, name, position) for name in _wanted(names, position, ignored)]
+        return str(path), [_disk_file(path, name, position) for name in _wanted(names, position, form, ignored)]
     if path.is_file():
         return str(path.parent), [_disk_file(path.parent, path.name, position)]
     if _GLOB_CHARACTERS & set(str(path)):
@@ -146,7 +159,7 @@ def disk_identity(location: str) -> tuple[int, str]:
     return size, f"{size}-{hashed.hexdigest()[:32]}"
 
 
-def _list_s3(uri: str, position: int, ignored: Counter[str]) -> tuple[str, list[FoundFile]]:
+def _list_s3(uri: str, position: int, form: str, ignored: Counter[str]) -> tuple[str, list[FoundFile]]:
     parsed = urlparse(uri, allow_fragments=False)
     bucket, key = parsed.netloc, uri.removeprefix(f"s3://{parsed.netloc}").lstrip("/")
     is_glob = bool(_GLOB_CHARACTERS & set(key))
@@ -160,7 +173,7 @@ def _list_s3(uri: str, position: int, ignored: Counter[str]) -> tuple[str, list[
     else:
         root = f"{prefix.rstrip('/')}/" if prefix else ""
         below = {k.removeprefix(root): k for k in objects if k.startswith(root) and not k.endswith("/")}
-        chosen = {below[name]: objects[below[name]] for name in _wanted(below, position, ignored)}
+        chosen = {below[name]: objects[below[name]] for name in _wanted(below, position, form, ignored)}
     if not chosen:
         raise ConfigurationError(f"input.uris: input {position} (s3) matches no object")
     files = [FoundFile(k.removeprefix(root), f"s3://{bucket}/{k}", size, etag) for k, (size, etag) in chosen.items()]
@@ -198,7 +211,28 @@ def current_identity(location: str) -> str | None:
         raise
 
 
-def open_input(location: str) -> pq.ParquetFile:
+def open_bytes(location: str, size: int) -> BinaryIO:
+    """Open a file of any kind and of that size, local or s3://, for reading from any place. Raises OSError."""
+    if not location.startswith("s3://"):
+        return open(location, "rb")
+    if size > _SMALL_BYTES:
+        return cast(BinaryIO, _s3_filesystem().open_input_file(location.removeprefix("s3://")))
+    return io.BytesIO(_s3_bytes(location))
+
+
+def _s3_bytes(location: str) -> bytes:
+    """A small object in one request."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    bucket, key = location.removeprefix("s3://").split("/", 1)
+    try:
+        return bytes(s3_client().get_object(Bucket=bucket, Key=key)["Body"].read())
+    except (ClientError, BotoCoreError) as error:
+        # As Arrow reports it; what S3 says may name the object.
+        raise OSError(errno.EIO, f"AWS Error {s3_status(error) if isinstance(error, ClientError) else type(error).__name__}") from None
+
+
+def open_parquet(location: str) -> pq.ParquetFile:
     """Open a Parquet file, local or s3://. Raises pa.ArrowInvalid or OSError when it is none."""
     if location.startswith("s3://"):
         return pq.ParquetFile(_s3_filesystem().open_input_file(location.removeprefix("s3://")), pre_buffer=True)

@@ -13,14 +13,14 @@ import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 
-from schemas.commit import CommitRecord, InputFile, Piece, Plan, digest
+from schemas.commit import CommitRecord, InputFile, Layout, Piece, Plan, digest, without_defaults
 from schemas.errors import ChartmillError
 from transforms.parquet import from_parquet, to_parquet
 from transforms.plan import Cut, NoteIds
@@ -73,7 +73,8 @@ def load_ledger(store: Store, version: str) -> Ledger:
         entry = json.loads(data)
         if key != _entry_key(version, number):
             raise ChartmillError(f"the ledger of {version} lacks entry {number}: {RUNS}/ has been tampered with")
-        files += [InputFile.from_json(f) for f in entry["files"]]
+        layouts = [Layout.from_json(layout) for layout in entry["layouts"]]
+        files += [InputFile.from_json({**f, "layout": layouts[f["layout"]]}) for f in entry["files"]]
         cuts += [Cut(c["id"], tuple(Piece.from_json(p) for p in c["pieces"])) for c in entry["cuts"]]
         ids += [entry["ids"]] if entry["ids"] else []
     return Ledger(len(keys), tuple(files), tuple(cuts), tuple(ids))
@@ -86,7 +87,14 @@ def append_entry(store: Store, version: str, ledger: Ledger, files: Sequence[Inp
         data = _ids_parquet(ids)
         key = f"{runs_folder(version)}/ids/{digest(data.hex())}.parquet"
         store.put(key, data)
-    entry = {"files": [asdict(f) for f in files], "cuts": [asdict(c) for c in cuts], "ids": key}
+    # Each layout is told once: 400,000 files of text share one.
+    layouts = {layout: place for place, layout in enumerate(dict.fromkeys(f.layout for f in files))}
+    entry = {
+        "files": [without_defaults(f) | {"layout": layouts[f.layout]} for f in files],
+        "cuts": [{"id": cut.id, "pieces": [without_defaults(p) for p in cut.pieces]} for cut in cuts],
+        "layouts": [without_defaults(layout) for layout in layouts],
+        "ids": key,
+    }
     return store.put_once(_entry_key(version, ledger.entry + 1), json.dumps(entry).encode())
 
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from schemas.commit import InputFile, Piece, Segment, Shard, digest
 from schemas.errors import ConfigurationError
+from transforms.formats.stream import can_be_entered
 
 DUPLICATE_POLICIES = ("first", "latest", "all")
 NEVER_WRITTEN = np.iinfo(np.int64).min
@@ -54,7 +55,7 @@ class NoteIds:
     @staticmethod
     def concatenate(parts: Sequence[NoteIds]) -> NoteIds:
         if not parts:
-            return NoteIds(np.empty((0, 2), np.uint64), np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.int64))
+            return NO_IDS
         return NoteIds(
             np.concatenate([p.hashes for p in parts]),
             np.concatenate([p.written_at for p in parts]),
@@ -63,10 +64,28 @@ class NoteIds:
         )
 
 
-def cut_files(files: Sequence[InputFile], row_groups: Mapping[int, Sequence[int]], shard_notes: int) -> list[Cut]:
+NO_IDS = NoteIds(np.empty((0, 2), np.uint64), np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.int64))
+
+
+@dataclass(frozen=True, slots=True)
+class RowPlaces:
+    """Where a file's rows are: the rows of each row group of Parquet; of text, (rows,) int64 byte offsets and one-based lines.
+
+    All three are empty for files that are read whole.
+    """
+
+    row_groups: Sequence[int] = ()
+    offsets: npt.NDArray[np.int64] = field(default_factory=lambda: NO_PLACES, repr=False)
+    lines: npt.NDArray[np.int64] = field(default_factory=lambda: NO_PLACES, repr=False)
+
+
+NO_PLACES: npt.NDArray[np.int64] = np.empty(0, np.int64)
+
+
+def cut_files(files: Sequence[InputFile], places: Mapping[int, RowPlaces], shard_notes: int) -> list[Cut]:
     """Cut new files into stretches of `shard_notes` rows; files smaller than that are put together, in order.
 
-    `row_groups` gives the rows of each row group per file number. A file with a problem is a cut of its own with no rows.
+    `places` is by file number. A file with a problem is a cut of its own with no rows.
     """
     if shard_notes < 1:
         raise ConfigurationError(f"engine.shard_notes: {shard_notes}; must be at least 1")
@@ -76,14 +95,14 @@ def cut_files(files: Sequence[InputFile], row_groups: Mapping[int, Sequence[int]
     gathered = 0
     for file in files:
         if file.problem or file.rows >= shard_notes:
-            pieces = [Piece(file.number, 0, 0)] if file.problem else list(_file_pieces(file, row_groups[file.number], shard_notes))
+            pieces = [Piece(file.number, 0, 0)] if file.problem else list(_file_pieces(file, places[file.number], shard_notes))
             cuts.extend(_cut((piece,), by_number) for piece in pieces)
             continue
         if gathered + file.rows > shard_notes:
             cuts.append(_cut(tuple(small), by_number))
             small, gathered = [], 0
         gathered += file.rows
-        small.append(next(_file_pieces(file, row_groups[file.number], shard_notes)))
+        small.append(next(_file_pieces(file, places[file.number], shard_notes)))
     if small:
         cuts.append(_cut(tuple(small), by_number))
     return cuts
@@ -94,12 +113,17 @@ def _cut(pieces: tuple[Piece, ...], files: Mapping[int, InputFile]) -> Cut:
     return Cut(digest("cut", what), pieces)
 
 
-def _file_pieces(file: InputFile, groups: Sequence[int], shard_notes: int) -> Iterator[Piece]:
-    ends = np.cumsum(np.asarray(groups, dtype=np.int64))
+def _file_pieces(file: InputFile, places: RowPlaces, shard_notes: int) -> Iterator[Piece]:
+    ends = np.cumsum(np.asarray(places.row_groups, dtype=np.int64))
     for start in range(0, file.rows, shard_notes):
         stop = min(start + shard_notes, file.rows)
-        first, last = np.searchsorted(ends, [start, stop - 1], side="right")
-        yield Piece(file.number, start, stop, tuple(range(int(first), int(last) + 1)))
+        if len(ends):
+            first, last = np.searchsorted(ends, [start, stop - 1], side="right")
+            yield Piece(file.number, start, stop, tuple(range(int(first), int(last) + 1)))
+        elif len(places.offsets):
+            yield Piece(file.number, start, stop, (), int(places.offsets[start]), int(places.lines[start]))
+        else:
+            yield Piece(file.number, start, stop)
 
 
 def superseded_files(files: Iterable[InputFile]) -> set[int]:
@@ -186,10 +210,10 @@ def limit_shards(shards: Sequence[Shard], limit: int | None) -> list[Shard]:
 
 
 def cut_segments(shards: Sequence[Shard], files: Mapping[int, InputFile], locations: Mapping[int, str]) -> list[Segment]:
-    """Group shards into what one worker streams once: neighbours that share a row group stay together, up to MAX_SEGMENT_SHARDS."""
+    """Group shards into what one worker streams once: neighbours that have to be read from the same place on, up to MAX_SEGMENT_SHARDS."""
     groups: list[list[Shard]] = []
     for shard in shards:
-        if groups and len(groups[-1]) < MAX_SEGMENT_SHARDS and _shares_row_group(groups[-1][-1], shard):
+        if groups and len(groups[-1]) < MAX_SEGMENT_SHARDS and _are_read_together(groups[-1][-1], shard, files):
             groups[-1].append(shard)
         else:
             groups.append([shard])
@@ -201,6 +225,12 @@ def _segment(index: int, shards: Sequence[Shard], files: Mapping[int, InputFile]
     return Segment(index, tuple(shards), tuple(files[n] for n in numbers), {n: locations[n] for n in numbers if n in locations})
 
 
-def _shares_row_group(left: Shard, right: Shard) -> bool:
+def _are_read_together(left: Shard, right: Shard, files: Mapping[int, InputFile]) -> bool:
     last, first = left.pieces[-1], right.pieces[0]
-    return last.file == first.file and bool(set(last.row_groups) & set(first.row_groups))
+    if last.file != first.file:
+        return False
+    layout = files[last.file].layout
+    if layout.format == "parquet":
+        return bool(set(last.row_groups) & set(first.row_groups))
+    # Who enters such a file goes through all that is before.
+    return not can_be_entered(layout)

@@ -1,29 +1,43 @@
 """Numbers and units of clinical text, in a form in which equal quantities are equal strings.
 
-"1,000" = "1000", "5.0" = "5", ".5" = "0.5", "two" = "2"; "mcg" = "µg" = "ug", "hrs" = "hours", "mm Hg" = "mmHg". What it does not
-know: sums, conversions ("1 g" is not "1000 mg" here) and numbers inside words such as "B12".
+"1,000" = "1000", "5.0" = "5", ".5" = "0.5" = "1/2", "forty-five" = "45"; "mcg" = "µg" = "ug", "hrs" = "hours", "mm Hg" = "mmHg". In a range
+or a pair ("5-10 mg", "120/80 mmHg") the unit belongs to both numbers; `Quantity.measure` makes "2 weeks" and "14 days" equal. What it does
+not know: sums, inexact conversions (months to days), molar units and numbers inside words: "B12" supports a 12 but states none.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 from transforms.sections import fold
+from transforms.spoken_numbers import SPOKEN, spoken_values
 
-_NUMBER = re.compile(r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|(?<![\w.])\.\d+")
-_WORDS = {"zero": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9"}
-_WORDS |= {"ten": "10", "eleven": "11", "twelve": "12"}
+# The digit that opens it lets the regular expression engine skip fast; the point of ".5" is looked for behind it.
+_NUMBER = re.compile(r"\d+(?:,\d{3}(?!\d))*(?:\.\d+)?")
 # Other wordings of a number. They may support a digit in a summary; in a summary nobody has to support them.
 _WORDINGS = {
-    "once": "1", "single": "1", "first": "1", "twice": "2", "both": "2", "second": "2", "third": "3", "fourth": "4",
-    "fifth": "5", "sixth": "6", "seventh": "7", "eighth": "8", "ninth": "9", "tenth": "10", "half": "0.5",
+    "once": "1", "single": "1", "first": "1", "twice": "2", "both": "2", "second": "2", "third": "3", "fourth": "4", "fifth": "5",
+    "sixth": "6", "seventh": "7", "eighth": "8", "ninth": "9", "tenth": "10", "eleventh": "11", "twelfth": "12", "half a year": "6",
+    "half": "0.5", "quarter": "0.25", "couple": "2", "pair": "2", "double": "2", "bilateral": "2", "thrice": "3", "triple": "3",
+    "dozen": "12", "twenties": "20", "thirties": "30", "forties": "40", "fifties": "50", "sixties": "60", "seventies": "70",
+    "eighties": "80", "nineties": "90",
 }  # fmt: skip
-# The set of first letters lets the regular expression engine skip fast; the look-behinds follow it.
-_FIRST = "".join(sorted({word[0] for word in (*_WORDS, *_WORDINGS)}))
-_WORD = re.compile(rf"[{_FIRST}](?<!\w\w)(?:" + "|".join(f"(?<={word[0]}){word[1:]}" for word in (*_WORDS, *_WORDINGS)) + r")(?!\w)")
-_LIST_MARK = re.compile(r"^[ \t]*\d{1,2}[.)](?=\s)", re.MULTILINE)
+# "thirty first"; not "thirty second", which may be a time.
+_ORDINALS = "first|third|fourth|fifth|sixth|seventh|eighth|ninth"
+# "an hour", "per week": one of it.
+_ONE_OF = r"(?:an?|per|each|every|last|past|this|next)(?=[ -](?:year|month|week|day|hour|minute)\b)"
+_WORDED = re.compile(
+    rf"\b(?=[a-z])(?:(?P<spoken>{SPOKEN})(?P<half> and a half\b)?(?:[ -](?P<ordinal>{_ORDINALS})\b)?(?: point (?P<decimals>{SPOKEN}))?"
+    rf"|(?P<wording>{'|'.join(_WORDINGS)})(?!\w)|(?P<one>{_ONE_OF}))"
+)
+_FRACTIONS = {"½": "0.5", "1/2": "0.5", "¼": "0.25", "1/4": "0.25", "¾": "0.75", "3/4": "0.75"}
+_FRACTION = re.compile(r"[½¼¾13](?:(?<=[½¼¾])|(?<![\d/.].)(?:(?<=1)/[24]|(?<=3)/4)(?![\d/]))")
+_POINT_ALONE = re.compile(r"(?:^|[^\w.])\.$")
+_NAME = re.compile(r"[^\W\d](?:-|\d{1,3}[-/]|/)?$")
+_SPACE_AND_CAPITAL = re.compile(r"\s+[A-Z]")
 
 _SPELLINGS = {
     "mcg": "mcg|µg|μg|ug|microgram|micrograms", "mg": "mg|mgs|milligram|milligrams", "g": "g|gm|gms|gram|grams",
@@ -45,6 +59,22 @@ _UNIT = re.compile(
     + r")(?![a-z])(?:[ ]?/[ ]?(?P<per>[a-z]{1,6}\d?))?",
     re.IGNORECASE,
 )
+_JOINT = re.compile(r"[ ]?(?:-|\u2013|/|to|or|over|\u00b1|x|,|and|, and)[ ]?")
+_JOINT_WIDTH = 7
+_MAX_DIGITS = 30  # longer ones are no quantities, and Python refuses to convert very long ones
+_FIGURES_OF_SPEECH = frozenset(("one", "zero", "hundred", "thousand"))
+# Units of the same kind in terms of the smallest one. Only exact conversions: a month has no fixed number of days.
+_SIZES: dict[str, tuple[str, Fraction]] = {
+    unit: (kind, Fraction(size))
+    for kind, sizes in {
+        "mass": "ng 1 mcg 1000 mg 1000000 g 1000000000 kg 1000000000000",
+        "volume": "ml 1 dl 100 l 1000",
+        "length": "mm 1 cm 10",
+        "time": "second 1 minute 60 hour 3600 day 86400 week 604800",
+        "calendar": "month 1 year 12",
+    }.items()
+    for unit, size in zip(sizes.split()[::2], sizes.split()[1::2], strict=True)
+}
 # Per what a quantity is may go unsaid for a concentration and a rate; for a dose it may not: 10 mg/kg is not 10 mg.
 _MAY_BE_UNSAID = frozenset(("dl", "ml", "l", "min", "minute", "mm", "mm3"))
 
@@ -62,22 +92,85 @@ class Quantity:
     unit: str | None = field(repr=False)
     stated: bool
 
+    @property
+    def measure(self) -> tuple[str, Fraction] | None:
+        """Its kind and its size in the smallest unit of this kind; None for a unit without exact conversions."""
+        kind, size = _SIZES.get(self.unit or "", ("", Fraction(0))) if len(self.number) <= _MAX_DIGITS else ("", Fraction(0))
+        return (kind, Fraction(self.number) * size) if kind else None
+
 
 def quantities(text: str) -> Iterator[Quantity]:
-    """The numbers of a text: digits in order, then number words in order."""
-    marks = {match.end() - 1 for match in _LIST_MARK.finditer(text)}
+    """The numbers of a text: digits from last to first, then number words, then fractions."""
+    yield from _joined(text, list(_digits(text)))
+    for match in _WORDED.finditer(fold(text)):
+        end, unit = _unit(text, match.end())
+        for index, number in enumerate(_worded(match)):
+            yield Quantity(match.start(), end, number, unit, not index and _states(match))
+    for match in _FRACTION.finditer(text):
+        end, unit = _unit(text, match.end())
+        yield Quantity(match.start(), end, _FRACTIONS[match.group()], unit, stated=False)
+
+
+def _worded(match: re.Match[str]) -> Sequence[str]:
+    """The numbers that a match of _WORDED may mean, the likeliest first."""
+    if not match["spoken"]:
+        return (_WORDINGS[match.group()] if match["wording"] else "1",)
+    values = spoken_values(match["spoken"])
+    if match["decimals"]:
+        decimals = "".join(map(str, spoken_values(match["decimals"])))
+        return [normal_number(f"{value}.{decimals}") for value in values]
+    if match["ordinal"]:
+        values = (*values, values[0] + int(_WORDINGS[match["ordinal"]]))
+    return [*map(str, values), *([f"{values[0]}.5"] if match["half"] else [])]
+
+
+def _states(match: re.Match[str]) -> bool:
+    """Whether a match of _WORDED is a number for sure: "one" is mostly a pronoun, "zero" a figure of speech, "one forty" 140 or two."""
+    return bool(match["spoken"]) and match.group() not in _FIGURES_OF_SPEECH and len(spoken_values(match["spoken"])) == 1
+
+
+def _digits(text: str) -> Iterator[Quantity]:
+    fractions = {offset for match in _FRACTION.finditer(text) for offset in range(*match.span())}
     for match in _NUMBER.finditer(text):
         start, end = match.span()
-        if start and (text[start - 1].isalpha() or text[start - 1] == "_"):
-            continue
+        if text[start - 1 : start] == "." and _POINT_ALONE.search(text, max(0, start - 2), start):
+            start -= 1
         unit_end, unit = _unit(text, end)
-        yield Quantity(start, unit_end, normal_number(match.group()), unit, end not in marks)
-    for match in _WORD.finditer(fold(text)):
-        word = match.group()
-        unit_end, unit = _unit(text, match.end())
-        number = _WORDS.get(word)
-        # "one" is mostly a pronoun and "zero" a figure of speech.
-        yield Quantity(match.start(), unit_end, number or _WORDINGS[word], unit, number is not None and word not in ("one", "zero"))
+        stated = not (_is_part_of_name(text, start) or start in fractions or _is_list_mark(text, start, end))
+        yield Quantity(start, unit_end, normal_number(text[start:end]), unit, stated)
+
+
+def _is_part_of_name(text: str, start: int) -> bool:
+    """Whether the digits continue a word: "B12", "COVID-19", "C5-6"."""
+    if not start or text[start - 1].isspace():
+        return False
+    return _NAME.search(text, max(0, start - 6), start) is not None
+
+
+def _is_list_mark(text: str, start: int, end: int) -> bool:
+    """Whether "2." or "2)" opens a line, or an item behind the end of another: "... diet. 2. Hypertension."."""
+    if end - start > 2 or text[end : end + 1] not in (".", ")") or not text[end + 1 : end + 2].isspace():
+        return False
+    before = text[max(0, start - 12) : start].rstrip(" \t")
+    if before[-1:] in ("", "\n", "\r"):
+        return True
+    return before[-1] in ".:;?!" and _SPACE_AND_CAPITAL.match(text, end + 1) is not None
+
+
+def _joined(text: str, found: Sequence[Quantity]) -> Iterator[Quantity]:
+    """The same quantities; a bare number before "-", "/", "to", "and" and a number with a unit also supports itself with that unit."""
+    unit: str | None = None
+    start = len(text)
+    for quantity in reversed(found):
+        yield quantity
+        unit = quantity.unit or (unit if unit and _are_joint(text, quantity.end, start) else None)
+        if unit and not quantity.unit:
+            yield Quantity(quantity.start, quantity.end, quantity.number, unit, stated=False)
+        start = quantity.start
+
+
+def _are_joint(text: str, end: int, start: int) -> bool:
+    return 0 <= start - end < _JOINT_WIDTH and _JOINT.fullmatch(text, end, start) is not None
 
 
 def normal_number(written: str) -> str:

@@ -8,31 +8,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
 
-from schemas.commit import InputFile, Piece, RunStats, Segment, Shard
+from schemas.commit import Piece, RunStats, Segment, Shard
 from schemas.errors import ChartmillError
-from schemas.note import BATCH_SCHEMA, NOTE_SCHEMA, PASSTHROUGH_PREFIX
+from schemas.note import BATCH_SCHEMA, PASSTHROUGH_PREFIX
 from schemas.rejection import Reason, Rejection, Stage
 from transforms.batch import NoteBatch, guarded
-from transforms.columns import ColumnMap, LocatedColumns, as_strings, readable
-from transforms.inputs import CORRUPT_FILE_ERRORS, current_identity, is_storage_failure, open_input, partition_values
+from transforms.columns import ColumnMap
+from transforms.inputs import CORRUPT_FILE_ERRORS, current_identity, is_storage_failure, open_bytes, open_parquet
 from transforms.ledger import commit_key, mark_attempt
+from transforms.open_file import ROWS_PER_READ, FileRows, OpenParquet, OpenText
 from transforms.store import Store
-
-_ROWS_PER_READ = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """Some consecutive rows of one file: those that could be decoded, and rejections for those that could not."""
-
-    table: pa.Table = field(repr=False)
-    rejections: tuple[Rejection, ...] = field(repr=False)
 
 
 def read_segment(segment: Segment, columns: ColumnMap, wanted: Callable[[Shard], bool] = lambda shard: True) -> Iterator[NoteBatch]:
@@ -82,7 +73,7 @@ def _stringly(table: pa.Table) -> pa.Table:
     return table
 
 
-def _without_duplicates(rows: _Rows, duplicates: Sequence[int]) -> tuple[pa.Table, list[Rejection]]:
+def _without_duplicates(rows: FileRows, duplicates: Sequence[int]) -> tuple[pa.Table, list[Rejection]]:
     if not duplicates:
         return rows.table, []
     lost = set(duplicates)
@@ -90,8 +81,9 @@ def _without_duplicates(rows: _Rows, duplicates: Sequence[int]) -> tuple[pa.Tabl
     doubles = [i for i, row in enumerate(places) if row in lost]
     if not doubles:
         return rows.table, []
-    note_ids, file = rows.table.column("note_id"), rows.table.column("source_file")[0].as_py()
-    rejected = [Rejection(file, places[i], Stage.PLAN, Reason.DUPLICATE_ID, note_ids[i].as_py()) for i in doubles]
+    columns = ("source_file", "source_row", "note_id", "source_line")
+    found = [{name: rows.table.column(name)[i].as_py() for name in columns} for i in doubles]
+    rejected = [Rejection(**row, stage=Stage.PLAN, reason=Reason.DUPLICATE_ID) for row in found]
     return rows.table.take(pa.array([i for i, row in enumerate(places) if row not in lost], pa.int64())), rejected
 
 
@@ -103,7 +95,7 @@ class _RowStream:
         self._locations = segment.locations
         self._columns = columns
         self._as_planned: dict[int, bool] = {}
-        self._open: _OpenFile | None = None
+        self._open: OpenParquet | OpenText | None = None
         # Per file, the last row group that any shard of this segment needs: nothing behind it is decoded.
         self._last_groups: dict[int, int] = {}
         for piece in (p for shard in segment.shards for p in shard.pieces if p.row_groups):
@@ -117,112 +109,61 @@ class _RowStream:
             self._as_planned[number] = bool(file.problem) or (location is not None and current_identity(location) == file.identity)
         return self._as_planned[number]
 
-    def rows(self, piece: Piece) -> Iterator[_Rows]:
+    def rows(self, piece: Piece) -> Iterator[FileRows]:
         """The piece's rows; those that cannot be read come as rejections.
 
-        After damage is met the rest of the piece is read row group by row group, since one read may have spanned several.
+        After damage is met the rest of a piece of Parquet is read row group by row group, since one read may have spanned several.
         """
         position = piece.start
         try:
             while position < piece.stop:
-                rows = self._opened(piece, position).read(position, min(piece.stop, position + _ROWS_PER_READ))
-                position += rows.table.num_rows + len(rows.rejections)
+                rows = self._opened(piece, position).read(position, min(piece.stop, position + ROWS_PER_READ))
+                position += len(rows)
                 yield rows
         except CORRUPT_FILE_ERRORS as error:
             self._open = None
             _refuse_storage_failure(error, piece.file)
+            if self.files[piece.file].layout.format != "parquet":
+                yield _lost(piece.file, range(position, piece.stop))
             for group in piece.row_groups:
                 yield from self._salvaged(piece, position, group)
 
-    def _opened(self, piece: Piece, position: int) -> _OpenFile:
+    def _opened(self, piece: Piece, position: int) -> OpenParquet | OpenText:
         if self._open is None or self._open.file.number != piece.file or not self._open.can_reach(position):
-            groups = range(piece.row_groups[0], self._last_groups[piece.file] + 1)
-            self._open = _OpenFile(self.files[piece.file], self._locations[piece.file], self._columns, groups)
+            file, location = self.files[piece.file], self._locations[piece.file]
+            if file.layout.format == "parquet":
+                groups = range(piece.row_groups[0], self._last_groups[piece.file] + 1)
+                self._open = OpenParquet(file, open_parquet(location), self._columns, groups)
+            else:
+                self._open = OpenText(file, partial(open_bytes, location, file.size), self._columns, piece)
         return self._open
 
-    def _salvaged(self, piece: Piece, start: int, group: int) -> Iterator[_Rows]:
+    def _salvaged(self, piece: Piece, start: int, group: int) -> Iterator[FileRows]:
         """What one row group still gives of the piece's rows from `start` on; the others as rejections."""
         try:
-            file = _OpenFile(self.files[piece.file], self._locations[piece.file], self._columns, range(group, group + 1))
+            parquet = open_parquet(self._locations[piece.file])
+            file = OpenParquet(self.files[piece.file], parquet, self._columns, range(group, group + 1))
         except CORRUPT_FILE_ERRORS as error:
             kind = type(error).__name__
             raise ChartmillError(f"file {piece.file} could be opened before and cannot be now ({kind}); run again") from None
         position, stop = max(start, file.first_row), min(piece.stop, file.end_row)
         try:
             while position < stop:
-                rows = file.read(position, min(stop, position + _ROWS_PER_READ))
-                position += rows.table.num_rows + len(rows.rejections)
+                rows = file.read(position, min(stop, position + ROWS_PER_READ))
+                position += len(rows)
                 yield rows
         except CORRUPT_FILE_ERRORS as error:
             _refuse_storage_failure(error, piece.file)
-            lost = tuple(Rejection(piece.file, row, Stage.READ, Reason.FILE_CORRUPT) for row in range(position, stop))
-            yield _Rows(BATCH_SCHEMA.empty_table(), lost)
+            yield _lost(piece.file, range(position, stop))
+
+
+def _lost(file: int, places: range) -> FileRows:
+    return FileRows(BATCH_SCHEMA.empty_table(), tuple(Rejection(file, row, Stage.READ, Reason.FILE_CORRUPT) for row in places))
 
 
 def _refuse_storage_failure(error: Exception, file: int) -> None:
     if is_storage_failure(error):
         raise ChartmillError(f"file {file} cannot be read now: the storage failed ({type(error).__name__})") from None
-
-
-class _OpenFile:
-    """Some neighbouring row groups of one Parquet file, streamed: rows [first_row, end_row)."""
-
-    def __init__(self, file: InputFile, location: str, columns: ColumnMap, groups: range) -> None:
-        self.file = file
-        parquet = open_input(location)
-        metadata = parquet.metadata
-        self._located = columns.locate(parquet.schema_arrow.names, partition_values(file.path), file.number)
-        self.first_row = self._position = sum(metadata.row_group(i).num_rows for i in range(groups.start))
-        self.end_row = self.first_row + sum(metadata.row_group(i).num_rows for i in groups)
-        wanted = [*dict.fromkeys(self._located.read.values()), *self._located.passthrough]
-        self._batches = parquet.iter_batches(batch_size=_ROWS_PER_READ, row_groups=list(groups), columns=wanted)
-        self._ahead: pa.RecordBatch | None = None
-
-    def can_reach(self, position: int) -> bool:
-        return position >= self._position
-
-    def read(self, start: int, stop: int) -> _Rows:
-        """Rows from `start` on, up to `stop` and to the end of what one read gives; at least one."""
-        while True:
-            if self._ahead is None or not self._ahead.num_rows:
-                self._ahead = next(self._batches, None)
-                if self._ahead is None:
-                    raise EOFError("fewer rows than the file's own footer says")
-            skip = start - self._position
-            if skip < self._ahead.num_rows:
-                break
-            self._position += self._ahead.num_rows
-            self._ahead = None
-        taken = self._ahead.slice(skip, stop - start)
-        self._ahead = self._ahead.slice(skip + taken.num_rows)
-        self._position = start + taken.num_rows
-        return _to_rows(taken, self._located, self.file.number, start)
-
-
-def _to_rows(batch: pa.RecordBatch, located: LocatedColumns, file: int, first_row: int) -> _Rows:
-    """Convert rows [first_row, first_row + batch.num_rows) of a file to BATCH_SCHEMA plus prefixed pass-through columns."""
-    count = batch.num_rows
-    values: dict[str, list[Any]] = {}
-    unreadable: set[int] = set()
-    for target in NOTE_SCHEMA.names:
-        if target in located.read:
-            values[target], bad = as_strings(batch.column(located.read[target]), target)
-            unreadable.update(bad)
-        else:
-            values[target] = [located.constant.get(target)] * count
-    keep = [i for i in range(count) if i not in unreadable]
-    columns = {f.name: pa.array([values[f.name][i] for i in keep], type=f.type) for f in NOTE_SCHEMA}
-    columns["source_file"] = pa.array([file] * len(keep), pa.int32())
-    columns["source_row"] = pa.array([first_row + i for i in keep], pa.int64())
-    columns["source_line"] = pa.nulls(len(keep), pa.int64())
-    positions = pa.array(keep, pa.int64())
-    for name in located.passthrough:
-        # take copies, so that nothing pins the decoded row group.
-        columns[PASSTHROUGH_PREFIX + name] = readable(batch.column(name)).take(positions)
-    for name, value in located.passthrough_constant.items():
-        columns[PASSTHROUGH_PREFIX + name] = pa.array([value] * len(keep), pa.string())
-    rejected = (Rejection(file, first_row + i, Stage.READ, Reason.ROW_UNREADABLE, values["note_id"][i]) for i in sorted(unreadable))
-    return _Rows(pa.table(columns), tuple(rejected))
 
 
 class ReadNotes(beam.PTransform):  # type: ignore[misc]

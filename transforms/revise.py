@@ -65,8 +65,10 @@ def _with_duplicates(rejections: pa.Table, lost: Set[tuple[int, int]], known: Se
 
 def _revised(stats: RunStats, shard: Shard, old: Mapping[str, pa.Table], new: Mapping[str, pa.Table]) -> RunStats:
     figures = stats.plus(_figures(old).times(-1)).plus(_figures(new))
-    reasons, flags, filled = ({key: n for key, n in counts.items() if n} for counts in (figures.reasons, figures.flags, figures.fields))
-    return replace(figures, notes_in=shard.rows, reasons=reasons, flags=flags, fields=filled)
+    reasons, flags, filled, sentences = (
+        {key: n for key, n in counts.items() if n} for counts in (figures.reasons, figures.flags, figures.fields, figures.sentences)
+    )
+    return replace(figures, notes_in=shard.rows, reasons=reasons, flags=flags, fields=filled, sentences=sentences)
 
 
 def _figures(tables: Mapping[str, pa.Table]) -> RunStats:

@@ -17,8 +17,9 @@ et al. 2015 (arXiv 1506.03134), written into an ordinary vocabulary.
 import json
 import re
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from pathlib import Path
 
 FORMAT_FILE = "chartmill.json"
@@ -86,11 +87,13 @@ class MarkedSource:
     source: the marked text.
     units: character spans [start, end) of the note, one per marker in use, in order.
     first_marker: the marker of units[0]; the others follow, modulo n_markers.
+    budget_words: words the summary may have; 0 for what `word_budget` gives.
     """
 
     source: str = field(repr=False)
     units: tuple[Span, ...]
     first_marker: int = 0
+    budget_words: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,7 @@ class Selection:
     fallback: the output named no unit, so the first unit was taken.
     ignored: markers of the output that were repeated, or that name no unit.
     left_out: valid markers for which the word budget had no room.
+    ranked: character spans of all units named, in the order of the output.
     """
 
     text: str = field(repr=False)
@@ -119,6 +123,7 @@ class Selection:
     fallback: bool = False
     ignored: int = 0
     left_out: int = 0
+    ranked: tuple[Span, ...] = field(default=(), repr=False)
 
 
 def load_selection_format(folder: Path) -> SelectionFormat | None:
@@ -220,7 +225,7 @@ def mark_source(
         marker = (first_marker + index) % fmt.n_markers
         place = place_of(index, len(units), fmt.n_places)
         parts.append(f"<m{marker}><p{place}> {_LOOKALIKE.sub('< ', _collapse(text, start, end))}")
-    return MarkedSource(" ".join(parts), units, first_marker % fmt.n_markers)
+    return MarkedSource(" ".join(parts), units, first_marker % fmt.n_markers, wanted)
 
 
 def wanted_bucket(words: int, fmt: SelectionFormat) -> int:
@@ -237,24 +242,49 @@ def word_budget(text: str, units: Sequence[Span], fmt: SelectionFormat) -> int:
 def expand_markers(output: str, marked: MarkedSource, text: str, fmt: SelectionFormat) -> Selection:
     """Turn what the model wrote into a summary.
 
-    Units are taken in the order written, as `within_budget` tells, up to the budget of `word_budget`. Repeated, unknown
+    Units are taken in the order written, as `within_budget` tells, up to the budget of the source. Repeated, unknown
     and malformed markers are ignored and counted. If none is left, the first unit is the summary and `fallback` is set.
     A source without units gives an empty summary.
     """
     if not marked.units:
         return Selection("", (), fallback=True)
     ranked, ignored = _read_markers(output, marked, fmt)
-    budget = word_budget(text, marked.units, fmt)
+    budget = marked.budget_words or word_budget(text, marked.units, fmt)
     kept = within_budget(ranked or [0], [len(text[start:end].split()) for start, end in marked.units], budget)
-    pieces = [_collapse(text, *marked.units[index]) for index in sorted(kept)]
-    units = [marked.units[index] for index in sorted(kept)]
-    return Selection(
-        text=" ".join(pieces),
-        units=tuple(_located(pieces, units)),
+    return replace(
+        select_units(text, [marked.units[index] for index in kept]),
         fallback=not ranked,
         ignored=ignored,
         left_out=max(0, len(ranked) - len(kept)),
+        ranked=tuple(marked.units[index] for index in ranked or [0]),
     )
+
+
+def select_units(text: str, units: Sequence[Span]) -> Selection:
+    """The summary that these units make: in the order of the note."""
+    ordered = sorted(units)
+    pieces = [_collapse(text, *unit) for unit in ordered]
+    return Selection(" ".join(pieces), tuple(_located(pieces, ordered)))
+
+
+def merge_rankings(text: str, rankings: Sequence[Sequence[Span]], budget: int) -> Selection:
+    """Select up to `budget` words from several rankings of a note's units, by turns: the best of each, then the second of each.
+
+    A unit that shares characters with one before is passed over; windows of a note overlap.
+    """
+    turns = dict.fromkeys(unit for turn in zip_longest(*rankings) for unit in turn if unit)
+    units = list(_disjoint(turns))
+    kept = within_budget(range(len(units)), [len(text[start:end].split()) for start, end in units], budget)
+    return select_units(text, [units[index] for index in kept])
+
+
+def _disjoint(units: Iterable[Span]) -> Iterator[Span]:
+    taken: list[Span] = []
+    for unit in units:
+        at = bisect_left(taken, unit)
+        if (at == 0 or taken[at - 1][1] <= unit[0]) and (at == len(taken) or unit[1] <= taken[at][0]):
+            taken.insert(at, unit)
+            yield unit
 
 
 def within_budget(ranked: Sequence[int], words: Sequence[int], budget: int) -> list[int]:

@@ -50,6 +50,10 @@ _BULLET_NUMBER = re.compile(r"[(\[]?(?:\d{1,3}|[A-Za-z]|[ivxIVX]{1,4})")
 _DOTTED = re.compile(r"(?:[^\W\d_]\.)+[^\W\d_]")
 _OPENERS = "\"'\u201c\u2018([{"
 _TOKEN_WINDOW = 24  # characters looked at before a full stop: longer than any abbreviation
+# Who speaks next, as transcripts tag it; after an end mark it opens a sentence whatever its case.
+_SPEAKER = re.compile(
+    r"\s{0,8}\[(?:doctor|patient|clinician|physician|nurse|provider|interviewer|speaker|family|caregiver)[a-z_ 0-9]{0,12}\]"
+)
 _WRAP_MIN_CHARS = 50  # a shorter line is taken as a finished line, not as a hard-wrapped one
 
 
@@ -116,6 +120,8 @@ def _ends(text: str, start: int, end: int) -> Iterator[re.Match[str]]:
 
 def _ends_sentence(text: str, sentence_start: int, match: re.Match[str], end: int) -> bool:
     """Tell whether the terminal mark of `match` closes the sentence that began at `sentence_start`."""
+    if _SPEAKER.match(text, match.end(), end):
+        return True
     if match.group() != ".":  # "?", "!", "...", or a full stop before a closing quote or bracket
         return not _next_char(text, match.end(), end).islower()
     token_start = max(sentence_start, match.start() - _TOKEN_WINDOW)

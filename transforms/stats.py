@@ -12,6 +12,7 @@ from schemas.histogram import count_values
 from schemas.record import RECORD_FIELDS
 from transforms.checks import INFORMATIVE
 from transforms.checks.case import words
+from transforms.evidence import sentence_kinds
 from transforms.record import filled_fields
 
 
@@ -35,11 +36,17 @@ def output_stats(summaries: pa.Table, records: pa.Table) -> RunStats:
         notes_warned=sum(1 for row in summaries.column("contract_warnings").to_pylist() if row),
         flags=dict(Counter(code for codes in flags for code in set(codes))),
         fields=filled_fields(records.select([f.name for f in RECORD_FIELDS]).to_pylist()),
-        tokens={name: sum(filter(None, summaries.column(f"{name}_tokens").to_pylist())) for name in ("source", "generated")},
+        sentences=sentence_kinds(summaries.column("evidence")),
+        tokens={
+            name: sum(filter(None, summaries.column(column).to_pylist()))
+            for name, column in (("source", "source_tokens"), ("generated", "generated_tokens"), ("truncated", "tokens_dropped"))
+        },
         histograms={
             "note_words": count_values("note_words", note_words),
             "summary_words": count_values("summary_words", counts),
             "coverage": count_values("coverage", summaries.column("coverage").drop_null().to_pylist()),
             "compression": count_values("compression", filter(None, compression)),
+            "omission": count_values("omission", summaries.column("omission").drop_null().to_pylist()),
+            "windows": count_values("windows", summaries.column("windows").to_pylist()),
         },
     )

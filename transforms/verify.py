@@ -17,6 +17,7 @@ from schemas.rejection import Reason, Rejection, Stage
 from schemas.summary import VERIFY_FIELDS
 from transforms.batch import NoteBatch, timed
 from transforms.checks import CHECKS, INFORMATIVE, Case, Flag, known_checks, run_checks
+from transforms.checks.omission import omission
 from transforms.segment import sentence_spans
 
 
@@ -25,13 +26,15 @@ class Checked:
     """The flags of one summary and how it was drawn from the note.
 
     `coverage`: share of summary words inside fragments shared with the note (0-1). `density`: mean squared length of these fragments, in
-    words per summary word. `compression`: note words per summary word. All None for a summary without words.
+    words per summary word. `compression`: note words per summary word. All None for a summary without words. `omission`: share (0-1) of the
+    note's facts that the summary leaves out, by their weight; None for a note without facts and when the check is not asked for.
     """
 
     flags: tuple[Flag, ...]
     coverage: float | None
     density: float | None
     compression: float | None
+    omission: float | None
     note_words: int
     summary_words: int
 
@@ -41,7 +44,9 @@ def check_summary(case: Case, checks: Sequence[str] = CHECKS) -> Checked:
     flags = run_checks(case, checks)
     coverage, density = case.extractiveness
     note_words, summary_words = len(case.note_words), len(case.summary_words)
-    return Checked(flags, coverage, density, note_words / summary_words if summary_words else None, note_words, summary_words)
+    compression = note_words / summary_words if summary_words else None
+    left_out = omission(case) if "omission" in checks else None
+    return Checked(flags, coverage, density, compression, left_out, note_words, summary_words)
 
 
 def verify_batch(batch: NoteBatch, checks: Sequence[str] = CHECKS) -> NoteBatch:
@@ -62,6 +67,7 @@ def verify_batch(batch: NoteBatch, checks: Sequence[str] = CHECKS) -> NoteBatch:
         "coverage": [checked.coverage for checked in done],
         "density": [checked.density for checked in done],
         "compression": [checked.compression for checked in done],
+        "omission": [checked.omission for checked in done],
     }
     return batch.reject(rejected).with_columns(VERIFY_FIELDS, added).counted(**_figures(done))
 
@@ -79,6 +85,7 @@ def _figures(done: Sequence[Checked]) -> dict[str, Any]:
         "summary_words": count_values("summary_words", (checked.summary_words for checked in done)),
         "coverage": count_values("coverage", (c.coverage for c in done if c.coverage is not None)),
         "compression": count_values("compression", (c.compression for c in done if c.compression is not None)),
+        "omission": count_values("omission", (c.omission for c in done if c.omission is not None)),
     }
     return {"flags": dict(flags), "notes_flagged": flagged, "histograms": histograms}
 

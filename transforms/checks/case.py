@@ -6,15 +6,21 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
+from transforms.checks.naming import Naming
+from transforms.checks.wording import Wording
+from transforms.dates import Date, find_dates
+from transforms.negation import Scopes, find_scopes
 from transforms.quantities import Quantity, quantities
-from transforms.sections import Page, read_page
+from transforms.sections import Page, fold, read_page
 from transforms.sentences import split_sentences
+from transforms.terms import Term, find_terms
 
 _WORD = re.compile(r"[^\W_]+(?:[.,'\u2019/-][^\W_]+)*")
-
 # Rows of EVIDENCE_TYPE.
 Evidence = Sequence[Mapping[str, Any]]
 Span = tuple[int, int]
@@ -89,22 +95,84 @@ class Case:
         return words(self.summary)
 
     @cached_property
-    def is_verbatim(self) -> bool:
-        """Whether the summary has words and stands in the note as it is, with white space or an end of the note on either side."""
+    def note_lower(self) -> str:
+        return fold(self.text)
+
+    @cached_property
+    def summary_lower(self) -> str:
+        return fold(self.summary)
+
+    @cached_property
+    def note_wording(self) -> Wording:
+        return Wording(self.note_lower)
+
+    @cached_property
+    def summary_wording(self) -> Wording:
+        return Wording(self.summary_lower)
+
+    @cached_property
+    def note_scopes(self) -> Scopes:
+        return find_scopes(self.note_lower, self.note_wording.words, self.note_wording.starts)
+
+    @cached_property
+    def summary_scopes(self) -> Scopes:
+        return find_scopes(self.summary_lower, self.summary_wording.words, self.summary_wording.starts)
+
+    @cached_property
+    def note_dates(self) -> Sequence[Date]:
+        return find_dates(self.text)
+
+    @cached_property
+    def summary_dates(self) -> Sequence[Date]:
+        """The dates that the summary states outside of copied spans."""
+        if self.is_all_copied:
+            return ()
+        return [date for date in find_dates(self.summary) if not self.is_copied(date.start)]
+
+    @cached_property
+    def note_terms(self) -> Sequence[Term]:
+        return find_terms(self.text)
+
+    @cached_property
+    def summary_terms(self) -> Sequence[Term]:
+        return find_terms(self.summary)
+
+    @cached_property
+    def note_naming(self) -> Naming:
+        return Naming(self.note_terms, self.note_wording.words)
+
+    @cached_property
+    def summary_naming(self) -> Naming:
+        return Naming(self.summary_terms, self.summary_wording.words)
+
+    @cached_property
+    def verbatim_at(self) -> int | None:
+        """Where the summary stands in the note as it is, with white space or an end of the note on either side; None if it does not."""
         start = self.text.find(self.summary) if self.summary.strip() else -1
         end = start + len(self.summary)
-        return start >= 0 and (not start or self.text[start - 1].isspace()) and (end == len(self.text) or self.text[end].isspace())
+        whole = start >= 0 and (not start or self.text[start - 1].isspace()) and (end == len(self.text) or self.text[end].isspace())
+        return start if whole else None
+
+    @property
+    def is_verbatim(self) -> bool:
+        return self.verbatim_at is not None
+
+    @cached_property
+    def copies(self) -> Sequence[tuple[int, int, int]]:
+        """(start, end, where it ends in the note) of the spans of the summary that are exact copies, as evidence says and as is true."""
+        if self.verbatim_at is not None:
+            return [(0, len(self.summary), self.verbatim_at + len(self.summary.rstrip()))]
+        return list(self._copies())
 
     @cached_property
     def copied(self) -> tuple[Span, ...]:
-        """Spans of the summary that evidence says are exact copies and that indeed equal their source."""
-        return ((0, len(self.summary)),) if self.is_verbatim else tuple(self._copies())
+        return tuple((start, end) for start, end, _ in self.copies)
 
-    def _copies(self) -> Iterator[Span]:
+    def _copies(self) -> Iterator[tuple[int, int, int]]:
         for row in self.evidence:
-            start, end = row["summary_start"], row["summary_end"]
-            if row["kind"] == "exact" and self.summary[start:end].split() == self.text[row["source_start"] : row["source_end"]].split():
-                yield start, end
+            start, end, source_end = row["summary_start"], row["summary_end"], row["source_end"]
+            if row["kind"] == "exact" and self.summary[start:end].split() == self.text[row["source_start"] : source_end].split():
+                yield start, end, source_end
 
     def is_copied(self, start: int) -> bool:
         """Whether this character of the summary lies in a copied span."""
@@ -132,19 +200,39 @@ class Case:
         """The quantities that the summary states outside of copied spans."""
         if self.is_all_copied:
             return ()
-        return tuple(q for q in quantities(self.summary) if q.stated and not self.is_copied(q.start))
+        dates = self.summary_dates
+        found = (q for q in quantities(self.summary) if q.stated and not self.is_copied(q.start))
+        return tuple(sorted((q for q in found if not any(d.start <= q.start < d.end for d in dates)), key=lambda q: q.start))
 
     @cached_property
     def note_quantities(self) -> tuple[Quantity, ...]:
         return tuple(quantities(self.text))
 
     @cached_property
+    def numbers(self) -> Mapping[str, Sequence[Quantity]]:
+        """The note's quantities by number."""
+        found: dict[str, list[Quantity]] = defaultdict(list)
+        for quantity in self.note_quantities:
+            found[quantity.number].append(quantity)
+        return dict(found)
+
+    @cached_property
+    def units(self) -> Mapping[str | None, Sequence[Quantity]]:
+        """The note's quantities by unit."""
+        found: dict[str | None, list[Quantity]] = defaultdict(list)
+        for quantity in self.note_quantities:
+            found[quantity.unit].append(quantity)
+        return dict(found)
+
+    @cached_property
     def supported(self) -> Mapping[str, frozenset[str | None]]:
         """Number -> units that the note writes behind it, None among them where it stands alone."""
-        units: dict[str, set[str | None]] = defaultdict(set)
-        for quantity in self.note_quantities:
-            units[quantity.number].add(quantity.unit)
-        return {number: frozenset(found) for number, found in units.items()}
+        return {number: frozenset(quantity.unit for quantity in found) for number, found in self.numbers.items()}
+
+    @cached_property
+    def supported_measures(self) -> frozenset[tuple[str, Fraction] | None]:
+        """What the note states in units with exact conversions."""
+        return frozenset(measure for quantity in self.note_quantities if (measure := quantity.measure))
 
 
 def words(text: str) -> list[str]:
@@ -167,12 +255,16 @@ def extractiveness(source: Sequence[str], summary: Sequence[str]) -> tuple[float
 
 def _fragments(source: Sequence[str], summary: Sequence[str]) -> Iterator[int]:
     """Lengths of the shared fragments: from left to right the longest run of summary words that stands in the source."""
+    known = set(source)
+    wanted = set(pairwise(summary))
     places = defaultdict(list)
-    for place, word in enumerate(source):
-        places[word].append(place)
+    for place, pair in enumerate(pairwise(source)):
+        if pair in wanted:
+            places[pair].append(place)
     start = 0
     while start < len(summary):
-        length, at = 0, places.get(summary[start], ())
+        length = int(summary[start] in known)
+        at = places.get((summary[start], summary[start + 1]), ()) if start + 1 < len(summary) else ()
         while at:
             length += 1
             if start + length == len(summary):

@@ -19,10 +19,11 @@ def check_truncation(case: Case) -> Iterator[Flag]:
 
 
 def _ends_like_source(case: Case) -> bool:
-    """Whether the summary's end is copied: an item of a list has no full stop in the note either."""
+    """Whether the summary ends where a sentence of the note does: an item of a list has no full stop in the note either."""
     end = len(case.summary.rstrip())
-    if any(stop >= end for _, stop in case.copied):
-        return True
+    copied = {source_end for _, stop, source_end in case.copies if stop >= end}
+    if copied:
+        return any(stop in copied for _, stop in case.sentences)
     line = case.summary.rstrip()[-24:].rpartition("\n")[2]
     at = case.text.find(line)
     return at >= 0 and not case.text[at + len(line) : at + len(line) + 2].strip(" \t\r")[:1].strip()

@@ -1,0 +1,228 @@
+"""One note, its summary and its record side by side, as one HTML page that needs no network. The page holds patient text.
+
+Everything that comes from the note is escaped, and the page's policy lets only this file's own style and script run.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import secrets
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from pipeline.find_note import FoundNote
+from schemas.errors import ChartmillError, ConfigurationError
+from schemas.reasons import FLAGS
+from schemas.record import LEAF, RECORD_FIELDS
+from schemas.summary import SUMMARY_SCHEMA
+from transforms.sections import Page, read_page
+
+DEFAULT_FILE = "inspect.html"
+# By this an earlier page is known, which may be replaced.
+_MARK = b'<meta name="generator" content="chartmill inspect">'
+_HERE = Path(__file__).parent
+_KINDS = {"exact": "copied", "lexical": "traced by words", "semantic": "traced by meaning", "unsupported": "nothing found in the note"}
+_EXCERPT = 90
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A stretch [start, end) of a text, in characters, that something points to. `kind` is how it is drawn."""
+
+    id: str
+    kind: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A piece of text that lies under the same marks throughout. `first`: some mark begins here."""
+
+    text: str = field(repr=False)
+    marks: tuple[Mark, ...] = ()
+    first: bool = False
+
+    @property
+    def ids(self) -> str:
+        return " ".join(mark.id for mark in self.marks)
+
+    @property
+    def kinds(self) -> str:
+        return " ".join(sorted({mark.kind for mark in self.marks}))
+
+
+def cut_at_marks(text: str, marks: Iterable[Mark], start: int = 0, end: int | None = None) -> list[Stretch]:
+    """The characters [start, end) of a text in order, cut wherever a mark begins or ends; empty marks are left out."""
+    end = len(text) if end is None else end
+    begins, ends = defaultdict(list), defaultdict(list)
+    for mark in marks:
+        low, high = max(mark.start, start), min(mark.end, end)
+        if low < high:
+            begins[low].append(mark)
+            ends[high].append(mark)
+    stretches: list[Stretch] = []
+    open_marks: dict[str, Mark] = {}
+    for low, high in pairwise(sorted({start, end, *begins, *ends})):
+        for mark in ends[low]:
+            del open_marks[mark.id]
+        open_marks |= {mark.id: mark for mark in begins[low]}
+        stretches.append(Stretch(text[low:high], tuple(open_marks.values()), bool(begins[low])))
+    return stretches
+
+
+def page_of(note: FoundNote) -> dict[str, Any]:
+    """What the template shows."""
+    page = read_page(note.text)
+    evidence = [{**row, "id": f"e{i}"} for i, row in enumerate(note.summary["evidence"] or ())]
+    flags = [{**flag, "id": f"f{i}"} for i, flag in enumerate(note.summary["flags"] or ())]
+    entities = list(_entities(note.record))
+    leaves = [leaf for group in entities for row in group["rows"] for leaf in row["leaves"]]
+    marks = [
+        *(Mark(f"h{i}", "heading", section.heading, section.start) for i, section in enumerate(page.sections)),
+        *(Mark(row["id"], "cited", row["source_start"], row["source_end"]) for row in evidence if row["source_start"] is not None),
+        *(Mark(flag["id"], "flagged", flag["source_start"], flag["source_end"]) for flag in flags if flag["source_start"] is not None),
+        *(Mark(leaf["id"], "value", leaf["start"], leaf["end"]) for leaf in leaves),
+    ]
+    return {
+        "note": cut_at_marks(note.text, marks),
+        "sentences": list(_sentences(note, page, evidence, flags)),
+        "flags": [{**flag, "meaning": FLAGS.get(flag["code"], "")} for flag in flags],
+        "warnings": list(note.summary["contract_warnings"] or ()),
+        "entities": [group for group in entities if group["rows"]],
+        "empty": [group["title"] for group in entities if not group["rows"]],
+        "identity": [(name, note.summary[name]) for name in _IDENTITY if note.summary.get(name)],
+        "provenance": [(name.replace("_", " "), note.summary[name]) for name in _PROVENANCE],
+        "record_by": note.record.get("model_id"),
+        "passed_through": [(name, value) for name, value in note.summary.items() if name not in SUMMARY_SCHEMA.names and value is not None],
+        "versions": note.versions,
+        "figures": _figures(note.summary),
+    }
+
+
+_IDENTITY = ("note_id", "patient_id", "encounter_id", "note_type", "written_at")
+_PROVENANCE = (
+    "model_id",
+    "model_sha256",
+    "backend",
+    "dtype",
+    "decode",
+    "version",
+    "code_version",
+    "note_sha256",
+    "source_file",
+    "source_row",
+)
+
+
+def _sentences(
+    note: FoundNote, page: Page, evidence: Sequence[Mapping[str, Any]], flags: Sequence[Mapping[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """The summary, sentence by sentence as its evidence cuts it, with what stands behind each."""
+    summary = note.summary["summary"]
+    marks = [Mark(flag["id"], "flagged", flag["start"], flag["end"]) for flag in flags if flag["start"] is not None]
+    rows: dict[tuple[int, int], list[Mapping[str, Any]]] = defaultdict(list)
+    for row in evidence:
+        rows[row["summary_start"], row["summary_end"]].append(row)
+    done = 0
+    for (start, end), mine in sorted(rows.items()):
+        start = max(start, done)
+        if end <= start:
+            continue
+        if summary[done:start].strip():
+            yield {"kind": "none", "stretches": cut_at_marks(summary, marks, done, start), "sources": []}
+        sources = [_source(note.text, page, row) for row in mine if row["source_start"] is not None]
+        yield {"kind": mine[0]["kind"], "stretches": cut_at_marks(summary, marks, start, end), "sources": sources}
+        done = end
+    if summary[done:].strip():
+        yield {"kind": "none", "stretches": cut_at_marks(summary, marks, done), "sources": []}
+
+
+def _source(text: str, page: Page, row: Mapping[str, Any]) -> dict[str, Any]:
+    words = " ".join(text[row["source_start"] : row["source_end"]].split())
+    section = page.section_at(row["source_start"])
+    return {
+        "id": row["id"],
+        "section": section.replace("_", " ") if section else "",
+        "words": words if len(words) <= _EXCERPT else words[:_EXCERPT].rsplit(" ", 1)[0] + " …",
+        "score": f"{100 * row['score']:.0f} %",
+        "kind": _KINDS.get(row["kind"], row["kind"]),
+    }
+
+
+def _entities(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """One group per field of the record; each row is what its leaves say, in the order of the schema."""
+    number = 0
+    for spec in RECORD_FIELDS:
+        value = record.get(spec.name)
+        rows = []
+        for entity in (value if isinstance(value, list) else [{spec.name: value}]) if value else ():
+            leaves = []
+            for name, leaf in entity.items():
+                if isinstance(leaf, dict) and leaf.keys() >= {f.name for f in LEAF}:
+                    leaves.append({**leaf, "id": f"v{number}", "name": name.replace("_", " ")})
+                    number += 1
+            if leaves:
+                rows.append({"leaves": leaves, "assertion": leaves[0]["assertion"], "readers": entity.get("readers") or []})
+        yield {"title": spec.name.replace("_", " ").capitalize(), "rows": rows}
+
+
+def _figures(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    figures = []
+    if summary["coverage"] is not None:
+        figures.append(("words that stand in the note", f"{100 * summary['coverage']:.0f} %"))
+    if summary["compression"] is not None:
+        figures.append(("note words per summary word", f"{summary['compression']:.1f}"))
+    if summary["windows"] and summary["windows"] > 1:
+        figures.append(("parts in which the note was read", str(summary["windows"])))
+    if summary["tokens_dropped"]:
+        figures.append(("tokens of the note not read", f"{summary['tokens_dropped']:,}"))
+    return figures
+
+
+def render_page(note: FoundNote) -> str:
+    """The page as HTML."""
+    style, script = ((_HERE / f"inspect_note.{suffix}").read_text(encoding="utf-8") for suffix in ("css", "js"))
+    policy = f"default-src 'none'; style-src {_digest(style)}; script-src {_digest(script)}; base-uri 'none'; form-action 'none'"
+    return str(_template().render(page=page_of(note), kinds=_KINDS, style=style, script=script, policy=policy))
+
+
+def _digest(source: str) -> str:
+    """The source expression by which a Content-Security-Policy allows exactly this inline text."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}'"
+
+
+@cache
+def _template() -> Any:
+    import jinja2
+
+    loader = jinja2.FileSystemLoader(_HERE)
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.get_template("inspect_note.html")
+
+
+def write_page(html: str, path: Path, output: str) -> None:
+    """Write the page with mode 0600. Only an earlier page of this command is replaced.
+
+    `output`: the output folder, in which the page must not lie. Raises ConfigurationError where it must not be written, ChartmillError
+    where it cannot be.
+    """
+    if "://" not in output and path.resolve().is_relative_to(Path(output).resolve()):
+        raise ConfigurationError("--html: the page holds patient text, so it is not written into the output folder; choose another place")
+    try:
+        if path.exists() and (not path.is_file() or _MARK not in path.read_bytes()[:4096]):
+            raise ConfigurationError("--html: something else is there already and is not overwritten; choose another name")
+        temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(html.encode("utf-8", "replace"))
+        os.replace(temporary, path)
+    except OSError as error:
+        raise ChartmillError(f"--html: the page cannot be written: {os.strerror(error.errno or 0)}") from None

@@ -1,0 +1,158 @@
+"""Drugs, problems, procedures and tests named in a text, found by an open vocabulary: the longest name wins, one pass over the words.
+
+It knows names and their synonyms, not meaning: neither negation nor who has the problem. Sources and licences of the names:
+`transforms/vocabulary/README.md`; the file is built by `pipeline/build_vocabulary.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
+from importlib import resources
+from itertools import accumulate
+
+KINDS = ("drug", "problem", "procedure", "test")
+
+_WORD = re.compile(r"(\w+(?:['\u2019]s\b)?)")
+# What ends a name: the words on either side of it do not belong together.
+_BREAK = re.compile(r"[^\w\s'\u2019/-]|\n\s*\n")
+_SPELLINGS = (
+    ("haem", "hem"), ("aem", "em"), ("paed", "ped"), ("aesth", "esth"), ("rrhoea", "rrhea"), ("oedem", "edem"), ("oesoph", "esoph"),
+    ("tumour", "tumor"), ("gynaec", "gynec"), ("faec", "fec"), ("leuco", "leuko"), ("oestr", "estr"), ("foet", "fet"), ("aetio", "etio"),
+    ("isation", "ization"), ("sulph", "sulf"), ("pnoea", "pnea"), ("caec", "cec"), ("dyskinaes", "dyskines"),
+)  # fmt: skip
+# Greek plurals: -es stands for -is.
+_GREEK = ("stases", "gnoses", "theses", "croses", "choses", "uroses", "lyses", "enoses", "boses", "rhoses", "physes", "leroses", "broses")
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A name in a text: characters, `end` exclusive. `kind`: one of KINDS. `concept`: the same for all names of one thing.
+
+    The concept of a combined drug has its parts joined by "+".
+    """
+
+    start: int
+    end: int
+    kind: str
+    concept: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Vocabulary:
+    """`names`: folded words, joined by blanks -> (kind, concept); a name in capitals counts only where the text has it in capitals.
+
+    `heads`: first words of names -> whether there are names of several words. `reach`: first two words -> words of the longest such name.
+    `trees`: concept -> its places in the MeSH tree of diseases, where it has any.
+    """
+
+    names: Mapping[str, tuple[str, str]]
+    heads: Mapping[str, bool]
+    reach: Mapping[str, int]
+    trees: Mapping[str, tuple[str, ...]]
+
+
+@lru_cache(maxsize=65536)
+def fold_word(word: str) -> str:
+    """A word in lower case without possessive or plural ending, in American spelling: what names are compared by."""
+    word = word.lower()
+    if word.endswith(("'s", "\u2019s")):
+        word = word[:-2]
+    if "ae" in word or "oe" in word or "our" in word or "sulph" in word or "isation" in word or "leuco" in word:
+        for british, american in _SPELLINGS:
+            word = word.replace(british, american)
+    return _singular(word)
+
+
+def fold_name(name: str) -> str:
+    """A name as `find_terms` looks it up: its folded words, joined by blanks. Names in capitals of one word stay as they are."""
+    return " ".join(map(fold_word, _WORD.findall(name)))
+
+
+def find_terms(text: str) -> list[Term]:
+    """The terms of a text in order; none overlaps another. Linear in the length of the text."""
+    return list(_terms(text, vocabulary()))
+
+
+def places(concept: str) -> tuple[str, ...]:
+    """Where a problem stands in the MeSH tree of diseases ("C14.907.489"), once in each branch; none for what is not in it."""
+    return vocabulary().trees.get(concept, ())
+
+
+def parts(concept: str) -> list[str]:
+    """The drugs of a combination; of anything else, itself."""
+    return concept.split("+")
+
+
+@cache
+def vocabulary() -> Vocabulary:
+    """The shipped vocabulary, read once per process: about 50 ms."""
+    return parse_vocabulary(resources.files("transforms").joinpath("vocabulary", "terms.txt").read_text(encoding="utf-8"))
+
+
+def parse_vocabulary(lines: str) -> Vocabulary:
+    """Read lines of `kind|concept|trees|name|name...`; the first line that has a name keeps it. Lines with # are left out."""
+    names: dict[str, tuple[str, str]] = {}
+    heads: dict[str, bool] = {}
+    reach: dict[str, int] = {}
+    trees: dict[str, tuple[str, ...]] = {}
+    for line in lines.splitlines():
+        if line.startswith("#"):
+            continue
+        kind, concept, places, *found = line.split("|")
+        if places:
+            trees[concept] = tuple(places.split())
+        entry = (kind, concept)
+        for name in found:
+            names.setdefault(name, entry)
+            first, _, others = name.partition(" ")
+            if others:
+                heads[first] = True
+                head = f"{first} {others.partition(' ')[0]}"
+                reach[head] = max(reach.get(head, 0), name.count(" ") + 1)
+            else:
+                heads.setdefault(fold_word(name) if name.isupper() else name, False)
+    return Vocabulary(names, heads, reach, trees)
+
+
+def _terms(text: str, known: Vocabulary) -> Iterator[Term]:
+    pieces = _WORD.split(text)  # what stands between the words, and the words
+    ends = list(accumulate(map(len, pieces)))
+    raw = pieces[1::2]
+    folded = list(map(fold_word, raw))
+    heads, free = known.heads, 0
+    for index in [index for index, word in enumerate(folded) if word in heads]:
+        if index < free:
+            continue
+        reach = known.reach.get(" ".join(folded[index : index + 2]), 1) if heads[folded[index]] else 1
+        for length, (kind, concept) in _longest(raw[index], folded[index : index + reach], known):
+            start, end = ends[2 * index], ends[2 * (index + length) - 1]
+            if length == 1 or not _BREAK.search(text, start, end):
+                yield Term(start, end, kind, concept)
+                free = index + length
+                break
+
+
+def _longest(raw: str, folded: list[str], known: Vocabulary) -> Iterator[tuple[int, tuple[str, str]]]:
+    """The names that the words begin with, the longest first: number of words, kind and concept. `raw`: the first word as written."""
+    for length in range(len(folded), 1, -1):
+        entry = known.names.get(" ".join(folded[:length]))
+        if entry:
+            yield length, entry
+    entry = known.names.get(folded[0]) or (known.names.get(raw) if raw.isupper() else None)
+    if entry:
+        yield 1, entry
+
+
+def _singular(word: str) -> str:
+    if len(word) < 4 or not word.endswith("s") or word.endswith(("ss", "us", "is", "os")):
+        return word
+    if word.endswith("as") and not word.endswith(("ias", "omas", "emas", "ulas")):  # pancreas
+        return word
+    if word.endswith("ies"):
+        return word[:-3] + "y"
+    if word.endswith(_GREEK):
+        return word[:-2] + "is"
+    return word[:-2] if word.endswith(("sses", "xes", "ches", "shes")) else word[:-1]
