@@ -10,7 +10,12 @@ import typer
 
 from schemas.errors import ConfigurationError
 
-bench = typer.Typer(name="bench", help="Measure parts of chartmill on your own data.", no_args_is_help=True)
+bench = typer.Typer(
+    help="Measure parts of chartmill on your own data.",
+    epilog="Example: `chartmill bench checks --input pairs.parquet`",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
 
 
 @bench.command(epilog="Example: `chartmill bench checks --input pairs.parquet --human hallucination=score_column`")

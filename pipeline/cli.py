@@ -31,7 +31,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-app.add_typer(bench)
+app.add_typer(bench, name="bench")
 
 
 class Backend(StrEnum):

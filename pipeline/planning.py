@@ -14,6 +14,7 @@ from typing import Any
 
 from schemas.commit import CommitRecord, InputFile, Piece, Plan, PlannedShard, Segment, Shard
 from schemas.errors import ChartmillError, ConfigurationError
+from schemas.rejection import Reason
 from transforms.batch import guarded
 from transforms.columns import ColumnMap
 from transforms.formats.layout import ReadOptions, layout_name
@@ -194,10 +195,13 @@ def _formats(files: Sequence[InputFile], locations: Mapping[int, str]) -> dict[s
 
 
 def _file_counts(ledger: Ledger, listing: Listing, locations: Mapping[int, str]) -> dict[str, int]:
+    problems = {file.number: file.problem for file in ledger.files if file.problem and file.number in locations}
+    without_notes = sum(1 for problem in problems.values() if problem is Reason.NO_NOTES)
     return {
         "listed": len(listing.files),
         "planned": len(ledger.files),
-        "unreadable": len({file.number for file in ledger.files if file.problem and file.number in locations}),
+        "unreadable": len(problems) - without_notes,
+        "without_notes": without_notes,
         "ignored": sum(listing.ignored.values()),
     }
 

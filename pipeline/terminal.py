@@ -39,7 +39,7 @@ def print_outcome(report: Mapping[str, Any], output: str, released: bool) -> Non
     table.add_row("summarized", f"{report['notes_summarized']:,}", f"{report['notes_flagged']:,} flagged for a second look")
     table.add_row("set aside", f"{report['notes_quarantined']:,}", _reasons(report))
     if report["files_quarantined"]:
-        table.add_row("unreadable files", f"{report['files_quarantined']:,}", "")
+        table.add_row("files set aside", f"{report['files_quarantined']:,}", "")
     if report["remaining_shards"]:
         table.add_row("remaining", f"{report['remaining_notes']:,}", f"{_shards(report['remaining_shards'])}; run again to go on")
     rate = report["notes_per_second"]
@@ -85,11 +85,16 @@ def _join(output: str, name: str) -> str:
     return f"{output.rstrip('/')}/{name}" if "://" in output else os.path.join(output, name)
 
 
+def _files_told(files: Mapping[str, int]) -> str:
+    told = [("unreadable", files["unreadable"]), ("without notes", files["without_notes"]), ("passed over", files["ignored"])]
+    return ", ".join(f"{count:,} {what}" for what, count in told if count or what != "without notes")
+
+
 def print_preview(figures: Mapping[str, Any]) -> None:
     """What `chartmill plan` found."""
     table = _table()
     files, shards, notes = figures["files"], figures["shards"], figures["notes"]
-    table.add_row("files", f"{files['listed']:,}", f"{files['unreadable']:,} unreadable, {files['ignored']:,} passed over")
+    table.add_row("files", f"{files['listed']:,}", _files_told(files))
     for name, count in figures["formats"].items():
         table.add_row("", f"{count:,}", name)
     table.add_row("notes", f"{notes['total']:,}", f"{notes['done']:,} done, {notes['to_do']:,} to do")

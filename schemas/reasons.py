@@ -6,6 +6,7 @@ from __future__ import annotations
 REASONS: dict[str, str] = {
     "FILE_EMPTY": "The file holds no rows.",
     "FILE_CORRUPT": "The file could not be read; it may be damaged or cut short.",
+    "NO_NOTES": "The file is sound but holds no notes: other records, or messages that carry no report.",
     "FILE_TRUNCATED": "The file ends in the middle; what stood before was read.",
     "COLUMNS_MISSING": "The file lacks a column that the job needs.",
     "LINE_MALFORMED": "The line is not what the format of its file demands.",

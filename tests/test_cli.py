@@ -22,7 +22,7 @@ from pipeline.prepare import prepare
 from pipeline.progress import Progress, Watcher, duration, show_progress
 from tests.conftest import echo_job, note_rows, read_rows, write_notes
 
-COMMANDS = ("run", "plan", "report", "init", "sample")
+COMMANDS = ("run", "plan", "report", "inspect", "check-leaks", "bench", "init", "sample")
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ def test_every_command_has_help_with_an_example(chartmill: Chartmill, command: s
 def test_help_lists_every_command_and_nothing_else(chartmill: Chartmill) -> None:
     done = chartmill("--help")
     assert done.code == 0
-    assert {command.callback.__name__ for command in cli.app.registered_commands if command.callback} == set(COMMANDS)
+    named = {command.callback.__name__.replace("_", "-") for command in cli.app.registered_commands if command.callback}
+    assert named | {str(group.name) for group in cli.app.registered_groups} == set(COMMANDS)
     assert all(f"│ {command} " in done.out for command in COMMANDS)
 
 
@@ -248,7 +249,7 @@ def test_plan_before_and_after_a_run(chartmill: Chartmill, notes: Path, tmp_path
     before = chartmill("plan", *job(notes, output), "--json")
     assert before.code == 0 and not output.exists(), "it writes nothing"
     figures = before.last["plan"]
-    assert figures["files"] == {"listed": 2, "planned": 2, "unreadable": 0, "ignored": 0}
+    assert figures["files"] == {"listed": 2, "planned": 2, "unreadable": 0, "without_notes": 0, "ignored": 0}
     assert figures["notes"] == {"total": 24, "done": 0, "to_do": 24} and figures["shards"]["to_do"] == 3
     assert figures["duplicates"] == 1 and figures["seconds"] is None
     assert "no rate yet" in before.out and "DUPLICATE_ID" in before.out

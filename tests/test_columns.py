@@ -6,8 +6,11 @@ import datetime as dt
 
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from schemas.errors import ConfigurationError
+from transforms.column_words import said_names
 from transforms.columns import ColumnMap, as_strings, value_at
 
 
@@ -88,6 +91,24 @@ def test_values_at_dotted_paths() -> None:
 
 
 def test_what_stands_where_a_header_should_is_not_repeated() -> None:
-    with pytest.raises(ConfigurationError, match="found: 2 that are not all names of columns") as caught:
+    with pytest.raises(ConfigurationError, match="found: 2 not repeated here, since they may be data") as caught:
         ColumnMap().locate(["7", "Seen today by canary, no fever"], {}, 0)
     assert "canary" not in str(caught.value)
+    with pytest.raises(ConfigurationError, match=r"found: note_id, NoteText2 and 3 not repeated here") as caught:
+        ColumnMap().locate(["Ada Canary", "note_id", "NoteText2", "canary"], {"mrn.canary": "1"}, 0)
+    assert "canary" not in str(caught.value).lower()
+
+
+@pytest.mark.parametrize("name", ["ID", "patientIds", "doc.body", "note-text", "CHARTTIME", "author name", "HADM_ID", "column_2"])
+def test_usual_names_of_columns_are_repeated(name: str) -> None:
+    assert said_names([name]) == name
+
+
+@given(st.text(max_size=12), st.sampled_from(["Ada", "smith", "12", "é", "\u2028", "\ud800"]), st.text(max_size=12))
+def test_a_name_with_one_unknown_part_is_not_repeated(before: str, unknown: str, after: str) -> None:
+    assert said_names([f"{before} {unknown} {after}"]).startswith("1 not repeated here")
+
+
+def test_types_of_columns_name_no_fields() -> None:
+    with pytest.raises(ConfigurationError, match="has the nested type struct; a plain column is needed"):
+        as_strings(pa.array([{"canary": "x"}]), "text")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from base64 import b64encode
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.run import run_job
 from schemas.rejection import Reason
+from tests.conftest import echo_job, note_rows
 from tests.damage import damaged
 from transforms.formats import Document
 from transforms.formats.fhir import document, documents
@@ -237,3 +241,30 @@ def test_damaged_bundles_are_survived() -> None:
     for data in damaged(samples, 1_000):
         for note in documents(data):
             assert (note.problem is None) == bool(note.values.get("text"))
+
+
+def numbered(number: int) -> dict[str, Any]:
+    return with_content(attachment("text/plain", note_rows(number + 1)[-1]["text"]), id=f"d-{number}")
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("suffix", ["json", "json.gz"])
+def test_a_bundle_is_read_whole_however_it_is_written(tmp_path: Path, indent: int | None, suffix: str) -> None:
+    resources = [numbered(number) for number in range(3)]
+    whole = {"entry": [{"resource": note} for note in resources], "resourceType": "Bundle", "type": "collection"}
+    data = json.dumps(whole, indent=indent).encode()
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / f"bundle.{suffix}").write_bytes(gzip.compress(data) if suffix.endswith("gz") else data)
+    outcome = run_job(echo_job(tmp_path / "notes", tmp_path / "out"))
+    assert outcome.published.report["notes_summarized"] == 3
+
+
+def test_a_file_of_other_resources_is_told_apart_from_a_broken_one(tmp_path: Path) -> None:
+    folder = tmp_path / "export"
+    folder.mkdir()
+    (folder / "DocumentReference.ndjson").write_text(json.dumps(numbered(1)) + "\n")
+    (folder / "Patient.ndjson").write_text(json.dumps({"resourceType": "Patient", "id": "p1"}) + "\n")
+    report = run_job(echo_job(folder, tmp_path / "out")).published.report
+    assert (report["files"]["unreadable"], report["files"]["without_notes"]) == (0, 1)
+    assert report["reasons"] == {"NO_NOTES": 1}
+    assert report["gate"]["passed"]

@@ -260,7 +260,7 @@ def test_one_odd_file_stops_no_run_but_a_job_that_fits_no_file_is_an_error(tmp_p
     write_bytes(dictionary.with_name("notes.tsv.gz"), COMPRESS[".gz"](as_csv(NOTES, "\t")))
     write_bytes(dictionary.with_name("note.txt"), "Café.".encode("cp1252"))
     plan = plan_run(store, "v", "two", settings, {}).plan
-    assert plan.files == {"listed": 3, "planned": 3, "unreadable": 1, "ignored": 0}
+    assert plan.files == {"listed": 3, "planned": 3, "unreadable": 1, "without_notes": 0, "ignored": 0}
     assert plan.settings["formats"] == {"csv, tab, utf-8, gzip": 1, "text, latin-1": 1}
     assert [file.layout for file in load_ledger(store, "v").files][1:] == [
         Layout("text", encoding="latin-1", columns=("text",), whole=True),

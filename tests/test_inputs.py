@@ -50,6 +50,7 @@ def test_unusable_inputs_are_explained_without_their_names(tmp_path: Path) -> No
         str(tmp_path / "canary"): "input 1 does not exist",
         str(tmp_path / "canary*.parquet"): "input 1 .a glob. matches no file",
         "gs://canary/x": "unknown scheme 'gs'",
+        f"canary:{tmp_path}": "input 1 does not exist",
     }
     for uri, says in cases.items():
         with pytest.raises(ConfigurationError, match=says) as caught:
@@ -57,6 +58,13 @@ def test_unusable_inputs_are_explained_without_their_names(tmp_path: Path) -> No
         assert "canary" not in str(caught.value)
     with pytest.raises(ConfigurationError, match="empty"):
         list_inputs([])
+
+
+def test_only_common_suffixes_are_told(tmp_path: Path) -> None:
+    for name in ("visit.canary", "Dr. Canary", "canary", "b.docx"):
+        (tmp_path / name).write_text("x")
+    with pytest.raises(ConfigurationError, match=r"found 1 × \(none\), 2 × \(another suffix\), 1 × \.docx"):
+        list_inputs([str(tmp_path)])
 
 
 def test_identity_follows_content_not_time(folder: Path) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,19 +11,11 @@ import pyarrow.compute as pc
 
 from schemas.errors import ConfigurationError
 from schemas.note import NOTE_SCHEMA, REQUIRED_COLUMNS
-
-# What a column is called. In a file without a header the first note stands in its place, and must not be repeated in a message.
-_COLUMN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.:()/#%-]{0,39}( [A-Za-z0-9_.:()/#%-]{1,20}){0,2}")
+from transforms.column_words import said_names
 
 
 class ColumnsMissing(ConfigurationError):
     """A file lacks a column that the job needs, or has it in a form that makes no text."""
-
-
-def _said_names(names: Sequence[str]) -> str:
-    if any(not _COLUMN_NAME.fullmatch(name) for name in names):
-        return f"{len(names)} that are not all names of columns (is there a header?)"
-    return ", ".join(names) or "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +87,7 @@ class ColumnMap:
                 constant[target] = note_id
             elif target in REQUIRED_COLUMNS or (target in self.columns and not (sparse or named_by_format)):
                 raise ColumnsMissing(
-                    f"input.columns: file {file} has no column {source!r} for {target}; found: {_said_names([*names, *partitions])}. "
+                    f"input.columns: file {file} has no column {source!r} for {target}; found: {said_names([*names, *partitions])}. "
                     f"Map it with --set input.columns.{target}=NAME"
                 )
         return LocatedColumns(
@@ -124,7 +115,9 @@ def as_strings(array: pa.Array, field_name: str) -> tuple[list[str | None], list
     if _is_list_of_text(kind):
         return _joined_lists(array, field_name)
     if pa.types.is_nested(kind):
-        raise ColumnsMissing(f"input.columns: the column for {field_name} has the type {kind}; a plain column is needed")
+        # Without what is within: the names of its fields may be data.
+        shape = str(kind).partition("<")[0]
+        raise ColumnsMissing(f"input.columns: the column for {field_name} has the nested type {shape}; a plain column is needed")
     if _is_bytes(kind):
         return _decoded(array)
     if _is_text(kind):

@@ -32,6 +32,10 @@ _GLOB_CHARACTERS = frozenset("*?[")
 _FINGERPRINT_BYTES = 64 * 1024
 # Objects up to this size are fetched in one request.
 _SMALL_BYTES = 8 << 20
+_COMMON_SUFFIXES = frozenset(
+    ".7z .arrow .avro .bz2 .dat .db .dcm .doc .docx .eml .feather .gz .htm .html .jpeg .jpg .log .md .odt .orc .pdf .png .rtf .sas7bdat .sql"
+    " .sqlite .tar .tgz .tif .tiff .xls .xlsx .xpt .yaml .yml .zip .zst".split()
+)
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -97,7 +101,7 @@ def _wanted(relatives: Iterable[str], position: int, form: str, ignored: Counter
     visible = [relative for relative in relatives if not _is_hidden(relative)]
     wanted = [relative for relative in visible if _is_readable(relative, form)]
     chosen = set(wanted)
-    others = Counter(PurePosixPath(relative).suffix.lower() or "(none)" for relative in visible if relative not in chosen)
+    others = Counter(_said_suffix(relative) for relative in visible if relative not in chosen)
     if not wanted:
         what = ", ".join(f"{count} × {suffix}" for suffix, count in sorted(others.items())) or "no file at all"
         raise ConfigurationError(f"input.uris: input {position} holds no file to read ({', '.join(SUFFIXES)}); found {what}")
@@ -105,11 +109,19 @@ def _wanted(relatives: Iterable[str], position: int, form: str, ignored: Counter
     return wanted
 
 
+def _said_suffix(relative: str) -> str:
+    """The suffix, if it is one that may stand in a message: `visit.smith` has one, too."""
+    suffix = PurePosixPath(relative).suffix.lower()
+    return suffix if suffix in _COMMON_SUFFIXES or suffix in SUFFIXES else "(another suffix)" if suffix else "(none)"
+
+
 def _list_disk(uri: str, position: int, form: str, ignored: Counter[str]) -> tuple[str, list[FoundFile]]:
     parsed = urlparse(uri)
-    if parsed.scheme not in ("", "file"):
-        raise ConfigurationError(f"input.uris: input {position} has the unknown scheme {parsed.scheme!r}; choices: a path, file://, s3://")
-    path = Path(parsed.path if parsed.scheme else uri).absolute()
+    # Without slashes the colon belongs to the name of a file, which is not told.
+    scheme = parsed.scheme if "://" in uri or parsed.scheme == "file" else ""
+    if scheme not in ("", "file"):
+        raise ConfigurationError(f"input.uris: input {position} has the unknown scheme {scheme!r}; choices: a path, file://, s3://")
+    path = Path(parsed.path if scheme else uri).absolute()
     if path.is_dir():
         names = [p.relative_to(path).as_posix() for p in _walk(path, position)]
         return str(path), [_disk_file(path, name, position) for name in _wanted(names, position, form, ignored)]

@@ -114,7 +114,8 @@ def _scan(found: FoundFile, number: int, columns: ColumnMap, options: ReadOption
         for row in rows(chunks(handle, layout), layout):
             read.take(row)
     if not read.count:
-        return _unreadable(found, number, Reason.FILE_EMPTY)
+        # A bulk export has a file per kind of resource, and most kinds are no notes.
+        return _unreadable(found, number, Reason.NO_NOTES if layout.format in ("fhir", "hl7") else Reason.FILE_EMPTY)
     if (problem := read.common_problem()) is not None:
         return _unreadable(found, number, problem)
     return _scanned(replace(file, rows=read.count, layout=replace(layout, columns=read.columns())), read, columns)

@@ -42,6 +42,7 @@ INFORMATIVE = frozenset(
         "SOURCE_CUT",
         "NO_COMPRESSION",
         "LEAD_COPY",
+        "NEGATION",
         "UNSUPPORTED_PROBLEM",
         "OMITTED_ALLERGY",
         "OMITTED_DRUG",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from schemas.commit import Layout
-from transforms.formats import Row, fhir, sniff, suffix_of
+from transforms.formats import Row, fhir, resource_type, sniff, suffix_of
 from transforms.formats.delimited import delimited_rows, find_dialect
 from transforms.formats.documents import document_row, document_rows
 from transforms.formats.encoding import detect_encoding
@@ -55,7 +55,9 @@ def find_layout(file: BinaryIO, name: str, options: ReadOptions, wanted: Collect
         return replace(layout, whole=False, delimiter=found.delimiter, quote=found.quote, columns=found.columns)
     text = head.decode(_after_recoding(layout), "replace")
     form = sniff(text) if options.format == "auto" else layout.format
-    return replace(layout, format=form, whole=not _is_one_per_line(text))
+    # A bundle holds many notes, even when it stands on one line.
+    whole = not _is_one_per_line(text) or (form == "fhir" and resource_type(text) == "Bundle")
+    return replace(layout, format=form, whole=whole)
 
 
 def _after_recoding(layout: Layout) -> str:
