@@ -46,7 +46,7 @@ class LogFormat(StrEnum):
     NONE = "none"
 
 
-Inputs = Annotated[list[str] | None, typer.Option("--input", "-i", help="Parquet file, folder, glob or s3:// URI; repeat for several.")]
+Inputs = Annotated[list[str] | None, typer.Option("--input", "-i", help="File, folder, glob or s3:// URI; repeat for several.")]
 Output = Annotated[str | None, typer.Option("--output", "-o", help="Folder or s3:// prefix for everything the run writes.")]
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="Job file (see `chartmill init`).")]
 Overrides = Annotated[
@@ -164,7 +164,7 @@ def init(path: Annotated[Path | None, typer.Argument(help="File to write; by def
 @app.command("check-leaks", epilog="Example: `chartmill check-leaks out/`, or with the notes themselves: `--against notes/`")
 def check_leaks(
     output: Annotated[str, typer.Argument(metavar="OUT", help="Folder or s3:// prefix of a run.")],
-    against: Annotated[list[str] | None, typer.Option("--against", help="Folder whose Parquet files count as data too; repeat.")] = None,
+    against: Annotated[list[str] | None, typer.Option("--against", help="Folder of notes that count as data too; repeat.")] = None,
     patterns_only: Annotated[bool, typer.Option("--patterns-only", help="Do not compare with the run's data files.")] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -41,7 +41,8 @@ class InputSection(Section):
     uris: Annotated[tuple[str, ...], Field(repr=False)] = ()
     format: Literal["auto", "parquet", "jsonl", "csv", "text", "fhir", "ccda", "hl7"] = "auto"
     encoding: Literal["auto", "utf-8", "utf-16", "cp1252", "latin-1"] = "auto"
-    delimiter: Auto | Annotated[str, Field(min_length=1, max_length=1)] = "auto"
+    # Not what quotes a field or ends a line.
+    delimiter: Auto | Annotated[str, Field(pattern=r"^[^\"\r\n]$")] = "auto"
     columns: dict[str, str] = {}
     passthrough: Literal["all", "none"] | tuple[str, ...] = "all"
     duplicates: Literal["first", "latest", "all"] = "first"

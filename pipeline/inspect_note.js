@@ -43,7 +43,7 @@
     const first = (inNote[0] || places.flat())[0];
     if (first) show(first);
     back.hidden = false;
-    say(inNote.length ? `${inNote.length === 1 ? "One place" : inNote.length + " places"} in the note lit` : "Nothing in the note to show");
+    say(inNote.length ? `${inNote.length === 1 ? "One place" : inNote.length + " places"} in the note lit` : first ? "Shown in the summary" : "Nothing to show");
   }
 
   // From a place in the note to what cites it.

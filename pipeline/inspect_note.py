@@ -16,12 +16,14 @@ from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 from pipeline.find_note import FoundNote
 from schemas.errors import ChartmillError, ConfigurationError
 from schemas.reasons import FLAGS
-from schemas.record import LEAF, RECORD_FIELDS
+from schemas.record import LEAF, RECORD_FIELDS, Assertion
 from schemas.summary import SUMMARY_SCHEMA
+from transforms.checks import INFORMATIVE
 from transforms.sections import Page, read_page
 
 DEFAULT_FILE = "inspect.html"
@@ -30,6 +32,7 @@ _MARK = b'<meta name="generator" content="chartmill inspect">'
 _HERE = Path(__file__).parent
 _KINDS = {"exact": "copied", "lexical": "traced by words", "semantic": "traced by meaning", "unsupported": "nothing found in the note"}
 _EXCERPT = 90
+_LONGEST_UNDERLINED = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +87,19 @@ def page_of(note: FoundNote) -> dict[str, Any]:
     evidence = [{**row, "id": f"e{i}"} for i, row in enumerate(note.summary["evidence"] or ())]
     flags = [{**flag, "id": f"f{i}"} for i, flag in enumerate(note.summary["flags"] or ())]
     entities = list(_entities(note.record))
+    groups = list(_flag_groups(note, flags))
     leaves = [leaf for group in entities for row in group["rows"] for leaf in row["leaves"]]
     marks = [
         *(Mark(f"h{i}", "heading", section.heading, section.start) for i, section in enumerate(page.sections)),
         *(Mark(row["id"], "cited", row["source_start"], row["source_end"]) for row in evidence if row["source_start"] is not None),
-        *(Mark(flag["id"], "flagged", flag["source_start"], flag["source_end"]) for flag in flags if flag["source_start"] is not None),
+        *(_flag_mark(flag["id"], flag["source_start"], flag["source_end"]) for flag in flags if flag["source_start"] is not None),
         *(Mark(leaf["id"], "value", leaf["start"], leaf["end"]) for leaf in leaves),
     ]
     return {
         "note": cut_at_marks(note.text, marks),
         "sentences": list(_sentences(note, page, evidence, flags)),
-        "flags": [{**flag, "meaning": FLAGS.get(flag["code"], "")} for flag in flags],
+        "reasons": [group for group in groups if not group["informs"]],
+        "asides": [group for group in groups if group["informs"]],
         "warnings": list(note.summary["contract_warnings"] or ()),
         "entities": [group for group in entities if group["rows"]],
         "empty": [group["title"] for group in entities if not group["rows"]],
@@ -127,7 +132,7 @@ def _sentences(
 ) -> Iterator[dict[str, Any]]:
     """The summary, sentence by sentence as its evidence cuts it, with what stands behind each."""
     summary = note.summary["summary"]
-    marks = [Mark(flag["id"], "flagged", flag["start"], flag["end"]) for flag in flags if flag["start"] is not None]
+    marks = [_flag_mark(flag["id"], flag["start"], flag["end"]) for flag in flags if flag["start"] is not None]
     rows: dict[tuple[int, int], list[Mapping[str, Any]]] = defaultdict(list)
     for row in evidence:
         rows[row["summary_start"], row["summary_end"]].append(row)
@@ -145,13 +150,43 @@ def _sentences(
         yield {"kind": "none", "stretches": cut_at_marks(summary, marks, done), "sources": []}
 
 
+def _flag_groups(note: FoundNote, flags: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """One group per code, with the words that each of its flags is about."""
+    by_code: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for flag in flags:
+        by_code[flag["code"]].append(flag)
+    for code, mine in by_code.items():
+        places = [place for flag in mine if (place := _place(note, flag))]
+        yield {"code": code, "meaning": FLAGS.get(code, ""), "places": places, "informs": code in INFORMATIVE}
+
+
+def _flag_mark(number: str, start: int, end: int) -> Mark:
+    """Underlined where it is about some words; a flag about half the note would hide all others."""
+    return Mark(number, "flagged" if end - start <= _LONGEST_UNDERLINED else "flagged-whole", start, end)
+
+
+def _place(note: FoundNote, flag: Mapping[str, Any]) -> dict[str, str] | None:
+    """The words of the summary, and those of the note that they should have been; None for a flag about the whole."""
+    here, there = (
+        "" if flag[f"{side}start"] is None else _shortened(text[flag[f"{side}start"] : flag[f"{side}end"]])
+        for side, text in (("", note.summary["summary"]), ("source_", note.text))
+    )
+    if not here and not there:
+        return None
+    return {"id": flag["id"], "words": here or there, "instead": there if here and here != there else ""}
+
+
+def _shortened(text: str) -> str:
+    words = " ".join(text.split())
+    return words if len(words) <= _EXCERPT else words[:_EXCERPT].rsplit(" ", 1)[0] + " …"
+
+
 def _source(text: str, page: Page, row: Mapping[str, Any]) -> dict[str, Any]:
-    words = " ".join(text[row["source_start"] : row["source_end"]].split())
     section = page.section_at(row["source_start"])
     return {
         "id": row["id"],
         "section": section.replace("_", " ") if section else "",
-        "words": words if len(words) <= _EXCERPT else words[:_EXCERPT].rsplit(" ", 1)[0] + " …",
+        "words": _shortened(text[row["source_start"] : row["source_end"]]),
         "score": f"{100 * row['score']:.0f} %",
         "kind": _KINDS.get(row["kind"], row["kind"]),
     }
@@ -170,8 +205,15 @@ def _entities(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                     leaves.append({**leaf, "id": f"v{number}", "name": name.replace("_", " ")})
                     number += 1
             if leaves:
-                rows.append({"leaves": leaves, "assertion": leaves[0]["assertion"], "readers": entity.get("readers") or []})
+                rows.append({"leaves": leaves, "assertion": _said_of(leaves[0]), "readers": entity.get("readers") or []})
         yield {"title": spec.name.replace("_", " ").capitalize(), "rows": rows}
+
+
+def _said_of(leaf: Mapping[str, Any]) -> str:
+    """What is said of a finding, empty where it is present. A denial that has a name of its own goes by that: "NKDA" is not absent."""
+    if leaf["assertion"] == Assertion.ABSENT and leaf["normal"]:
+        return str(leaf["normal"])
+    return "" if leaf["assertion"] in (None, Assertion.PRESENT) else str(leaf["assertion"])
 
 
 def _figures(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -214,15 +256,25 @@ def write_page(html: str, path: Path, output: str) -> None:
     `output`: the output folder, in which the page must not lie. Raises ConfigurationError where it must not be written, ChartmillError
     where it cannot be.
     """
-    if "://" not in output and path.resolve().is_relative_to(Path(output).resolve()):
+    folder = urlparse(output).path if output.startswith("file:") else output
+    if not output.startswith("s3://") and path.resolve().is_relative_to(Path(folder).resolve()):
         raise ConfigurationError("--html: the page holds patient text, so it is not written into the output folder; choose another place")
     try:
         if path.exists() and (not path.is_file() or _MARK not in path.read_bytes()[:4096]):
             raise ConfigurationError("--html: something else is there already and is not overwritten; choose another name")
-        temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(html.encode("utf-8", "replace"))
-        os.replace(temporary, path)
+        _replace(path, html.encode("utf-8", "replace"))
     except OSError as error:
         raise ChartmillError(f"--html: the page cannot be written: {os.strerror(error.errno or 0)}") from None
+
+
+def _replace(path: Path, page: bytes) -> None:
+    """Put the page at its place in one step. Where that fails nothing of it is left behind."""
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(page)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

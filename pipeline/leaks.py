@@ -1,12 +1,13 @@
 """The leak check: does anything of a patient stand outside a run's data files? It names places and kinds, never what it found.
 
 Two tests. By pattern: what looks like an identifier (transforms.identifiers). Against the data: ids, file names and five words in a row of
-the run's own data files, and of other Parquet files if given; this one does not depend on how an identifier is written. What stands outside
+the run's own data files, and of files of notes if given; this one does not depend on how an identifier is written. What stands outside
 is indexed and the data streams past it, so memory does not grow with the number of notes.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections import Counter
@@ -19,6 +20,9 @@ import pyarrow as pa
 from schemas.errors import ConfigurationError
 from schemas.summary import PROVENANCE_FIELDS
 from transforms.commit import KINDS
+from transforms.formats import json_text, stem_of, suffix_of
+from transforms.formats.layout import ReadOptions, find_layout, rows
+from transforms.formats.stream import chunks
 from transforms.identifiers import find_identifiers
 from transforms.ledger import RUNS
 from transforms.overlap import Overlap
@@ -91,8 +95,8 @@ class _Said:
 def check_leaks(store: Store, against: Iterable[Store] = (), *, patterns_only: bool = False) -> LeakReport:
     """Look through everything under an output folder but its data files, and at the names of all files.
 
-    `against`: folders whose Parquet files count as data too, such as the notes themselves. Raises ConfigurationError for an output folder
-    that holds no run, and for a folder of data that holds no Parquet file.
+    `against`: folders whose files count as data too, such as the notes themselves, in any format that a run reads. Raises
+    ConfigurationError for an output folder that holds no run, and for a folder of data that holds no file of such a format.
     """
     keys = sorted(entry.key for entry in store.list(""))
     if not any(key.startswith(f"{RUNS}/") for key in keys):
@@ -101,9 +105,8 @@ def check_leaks(store: Store, against: Iterable[Store] = (), *, patterns_only: b
     if not patterns_only:
         for _, stored in said:
             overlap.add(stored.text)
-        for table in _data_tables(store, keys, against):
-            data_files, unread = data_files + 1, unread + (table is None)
-            _meet(overlap, table)
+        for was_read in _met(overlap, store, keys, against):
+            data_files, unread = data_files + 1, unread + (not was_read)
         for name in _input_names(store, keys):
             overlap.meet_id(name, "file name")
     outside = sum(not holds_patient_data(key) for key in keys)
@@ -124,20 +127,36 @@ def _leaks(name: str, stored: StoredText, overlap: Overlap) -> list[Leak]:
     return [Leak(kind, name, stored.line, stored.offset, count) for kind, count in sorted(kinds.items())]
 
 
-def _data_tables(store: Store, keys: Iterable[str], against: Iterable[Store]) -> Iterator[pa.Table | None]:
-    """Every data file, None for one that cannot be read."""
+def _met(overlap: Overlap, store: Store, keys: Iterable[str], against: Iterable[Store]) -> Iterator[bool]:
+    """Stream every data file past; whether it could be read."""
     for key in keys:
         if key.split("/")[0] in KINDS:
-            yield read_parquet(store.get(key))
+            yield _meet(overlap, read_parquet(store.get(key)))
     for other in against:
-        named = [entry.key for entry in other.list("") if entry.key.endswith((".parquet", ".parq", ".pq"))]
+        named = [entry.key for entry in other.list("") if suffix_of(entry.key).format]
         if not named:
-            raise ConfigurationError("--against: a folder without Parquet files")
-        yield from (read_parquet(other.get(key)) for key in named)
+            raise ConfigurationError("--against: a folder without files of notes")
+        for key in named:
+            if suffix_of(key).format == "parquet":
+                yield _meet(overlap, read_parquet(other.get(key)))
+            else:
+                yield _meet_rows(overlap, key, other.get(key))
 
 
-def _meet(overlap: Overlap, table: pa.Table | None) -> None:
-    """Ids by the names of their columns; of all other strings, however deeply nested, the words."""
+def _meet_rows(overlap: Overlap, name: str, data: bytes) -> bool:
+    """The same for a file that is not Parquet; False when none of its rows can be read."""
+    layout = find_layout(io.BytesIO(data), name, ReadOptions(), ())
+    read = False
+    for row in rows(chunks(io.BytesIO(data), layout), layout):
+        read = read or row.values is not None
+        for column, value in (row.values or {}).items():
+            if value is not None:
+                (overlap.meet_id if _ID_COLUMN.search(column) else overlap.meet_text)(json_text(value))
+    return read
+
+
+def _meet(overlap: Overlap, table: pa.Table | None) -> bool:
+    """Ids by the names of their columns; of all other strings, however deeply nested, the words. False for a file that is none."""
     for name, column in zip(table.column_names, table.columns, strict=True) if table is not None else ():
         if name in _OUR_WORDS:
             continue
@@ -148,6 +167,7 @@ def _meet(overlap: Overlap, table: pa.Table | None) -> None:
         for strings in _strings(column.combine_chunks()):
             for text in strings.unique().to_pylist():
                 overlap.meet_text(text or "")
+    return table is not None
 
 
 def _strings(array: pa.Array) -> Iterator[pa.Array]:
@@ -169,5 +189,4 @@ def _input_names(store: Store, keys: Iterable[str]) -> Iterator[str]:
         if key.startswith(f"{RUNS}/") and "/plans/cuts-" in key:
             entry: Mapping[str, Any] = json.loads(store.get(key))
             for file in entry["files"]:
-                *folders, name = str(file["path"]).split("/")
-                yield from (*folders, name.partition(".")[0])
+                yield from stem_of(str(file["path"])).split("/")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.reasons import FLAGS, REASONS
+from transforms.checks import INFORMATIVE
 
 # The texts of the codes, REASONS and FLAGS, stand in schemas/reasons.py.
 HISTOGRAMS: dict[str, tuple[str, str]] = {
@@ -102,7 +103,7 @@ def duration(value: object) -> str:
 def page_of(report: Mapping[str, Any]) -> dict[str, Any]:
     """What the template shows, with every part present."""
     notes_in, summarized, quarantined = (_count(report, f"notes_{name}") for name in ("in", "summarized", "quarantined"))
-    seconds = _mapping(report, "seconds")
+    seconds, flags = _mapping(report, "seconds"), _mapping(report, "flags")
     return {
         "run_id": report.get("run_id") or "unnamed run",
         "version": report.get("version"),
@@ -121,7 +122,8 @@ def page_of(report: Mapping[str, Any]) -> dict[str, Any]:
         "shards": (_count(report, "shards"), _count(report, "shards_resumed")),
         "reasons": _bars(_mapping(report, "reasons"), REASONS, sum(_mapping(report, "reasons").values())),
         "expectations": [_rule(rule) for rule in report.get("expectations") or ()],
-        "flags": _bars(_mapping(report, "flags"), FLAGS, summarized),
+        "flags": _bars({code: n for code, n in flags.items() if code not in INFORMATIVE}, FLAGS, summarized),
+        "asides": _bars({code: n for code, n in flags.items() if code in INFORMATIVE}, FLAGS, summarized),
         "fields": _in_order(_mapping(report, "fields"), FIELDS, summarized),
         "sentences": _in_order(_mapping(report, "sentences"), SENTENCES, sum(_mapping(report, "sentences").values())),
         "histograms": list(_histograms(_mapping(report, "histograms"))),
@@ -175,13 +177,9 @@ def _verdict(report: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _bars(counts: Mapping[str, int], meanings: Mapping[str, str], whole: int) -> list[dict[str, Any]]:
-    """Codes by falling count, with their meaning, their share of `whole` and a bar relative to the largest."""
-    most = max(counts.values(), default=0)
+    """Codes by falling count, with their meaning and their share of `whole`."""
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return [
-        {"code": code, "meaning": meanings.get(code, ""), "count": count, "share": _ratio(count, whole), "bar": _ratio(count, most)}
-        for code, count in ranked
-    ]
+    return [{"code": code, "meaning": meanings.get(code, ""), "count": count, "share": _ratio(count, whole)} for code, count in ranked]
 
 
 def _in_order(figures: Mapping[str, float], names: Mapping[str, str], whole: float) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 import pyarrow as pa
 
-from schemas.note import NOTE_SCHEMA, PASSTHROUGH_PREFIX, REQUIRED_COLUMNS
+from schemas.note import NOTE_SCHEMA, REQUIRED_COLUMNS
 from schemas.reasons import FLAGS, REASONS
 from schemas.record import RECORD_SCHEMA
 from schemas.rejection import REJECTED_TEXT_FIELD, REJECTION_SCHEMA
@@ -140,6 +140,10 @@ starts inclusive, ends exclusive. Output schema version {OUTPUT_SCHEMA_VERSION}:
 metadata (`chartmill_schema_version`).
 """
 
+_OTHER_COLUMNS = (
+    "Other columns travel to the summaries under their own names (`input.passthrough`); one with the name of a column of summaries gets "
+    "`input_` before it."
+)
 
 TABLES = {"summaries": SUMMARY_SCHEMA, "records": RECORD_SCHEMA, "rejections": REJECTION_SCHEMA}
 
@@ -148,7 +152,7 @@ def schema_page() -> str:
     """The page, in Markdown. Raises KeyError for a column without a description."""
     parts = (
         _INTRODUCTION,
-        _section("Notes: rows in", f"Other columns travel to the summaries under `{PASSTHROUGH_PREFIX}NAME`.", _columns(NOTE_SCHEMA, NOTE)),
+        _section("Notes: rows in", _OTHER_COLUMNS, _columns(NOTE_SCHEMA, NOTE)),
         _section("summaries/", "One row per summarized note; and the columns that travelled along.", _columns(SUMMARY_SCHEMA, SUMMARY)),
         _section("records/", "One row per summarized note.", _columns(RECORD_SCHEMA, RECORD)),
         "A leaf has these parts, all null when the note does not say it:\n",

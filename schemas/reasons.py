@@ -43,7 +43,7 @@ FLAGS: dict[str, str] = {
     "UNSUPPORTED_UNIT": "The summary gives a number with another unit than the note does.",
     "REPEATED_TEXT": "The summary repeats itself.",
     "TRUNCATED_SUMMARY": "The summary stops before its end.",
-    "SOURCE_CUT": "The note was longer than the model can read; its end was not seen.",
+    "SOURCE_CUT": "The model did not see all of the note.",
     "LOW_COVERAGE": "Much of the summary's wording is not found in the note.",
     "NO_COMPRESSION": "The summary is as long as the note.",
     "VALUE_MISMATCH": "The summary gives a drug or a measure a value that the note gives to something else.",

@@ -21,7 +21,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
+from pipeline import cli
 from pipeline.leaks import check_leaks
 from pipeline.planning import RunPlan, plan_run
 from pipeline.prepare import prepare
@@ -121,14 +123,53 @@ def plant_text_files(folder: Path, c: Canaries) -> None:
     nested = f'{{"note_id": "{c["id of a note whose text is an object"]}", "text": {{"a": "{c["text that is an object"]}"}}}}\n'
     (folder / "lines.jsonl").write_text(good + bad + nested)
     rows = f'c1,"{text} {c["CSV text"]}."\nc2,{c["ragged CSV row"]},x,y\n{c["malformed CSV line"]},"open\nc4,{text}\n'
-    (folder / "rows.csv").write_text(f"note_id,text\n{rows}")
+    (folder / "rows.csv").write_text(f"note_id,text,{c['CSV header']}\n{rows}")
     (folder / "headless.csv").write_text(f"{c['first row of a headless file']},{text}\n7,x\n")
     cut = gzip.compress("".join(good.replace(c["JSON id"], f"g{i}{c['gzip content']}") for i in range(40)).encode())
     (folder / f"{c['gzip file name']}.jsonl.gz").write_bytes(cut[:-12])
+    (folder / f"{c['zstd file name']}.txt.zst").write_bytes(b"\x28\xb5\x2f\xfd" + c["broken zstd"].encode())
+    (folder / f"{c['bzip2 file name']}.csv.bz2").write_bytes(b"BZh9" + c["broken bzip2"].encode())
+    (folder / f"visit of.{c['file suffix']}").write_text(text)
+    (folder / c["name of a folder"]).mkdir()
+    (folder / c["name of a folder"] / "note.txt").write_text(f"{text} a nurse.")
+    markup = [f"{{\\rtf1 {text} {c['broken RTF']} {{", f"<html><p title='{c['HTML attribute']}'>{text}" + "<div>" * 2000]
+    (folder / "markup.jsonl").write_text("".join(json.dumps({"note_id": f"m{i}", "text": t}) + "\n" for i, t in enumerate(markup)))
     (folder / "notes.fhir.json").write_text(json.dumps({"resourceType": "Bundle", "entry": [{"resource": r} for r in fhir_resources(c)]}))
     (folder / "bundle.json").write_text(f'{{"resourceType": "Bundle", "entry": [{{"{c["FHIR bundle that breaks off"]}": ')
     (folder / "notes.hl7").write_text(f"MSH|^~\\&|{c['HL7 header']}\rPID|1||{c['HL7 patient']}\r")
     (folder / "notes.ccda").write_text(f"<ClinicalDocument><title>{c['C-CDA title']}</title>")
+
+
+def plant_unusable(folder: Path, c: Canaries) -> list[Path]:
+    """Inputs without the columns that a job needs, each in a folder of its own: names of columns, keys and suffixes may be patients'."""
+    table = pa.table({c["Parquet column"]: ["x"]})
+    nested = pa.table({"note_id": ["x"], "text": [{c["field of a struct"]: "x"}]})
+    keys = json.dumps({c["key of an object"]: "x", c["other key"]: {c["inner key"]: 1}})
+    row = [c["first field"].capitalize(), f"{c['given name']} {c['family name']}", "male"]
+    files: dict[str, bytes] = {
+        "headless.csv": ",".join(row).encode() + b"\na,b,c\n",
+        "headless.tsv": "\t".join(row).encode() + b"\na\tb\tc\n",
+        "headless.psv": "|".join(row).encode() + b"\n",
+        "headless.csv.gz": gzip.compress(";".join(row).encode() + b"\na;b;c\n"),
+        "headed.csv": f"note_id,{c['name in a header']}\n1,2\n".encode(),
+        "keys.jsonl": f"{keys}\n{keys}\n".encode(),
+        "list.json": f"[{keys}]".encode(),
+        f"visit.{c['suffix'].lower()}": b"x",
+        "columns.parquet": parquet_bytes(table),
+        "struct.parquet": parquet_bytes(nested),
+        f"{c['hive key']}=1/columns.parquet": parquet_bytes(table),
+    }
+    folders = [folder / f"unusable-{number}" for number in range(len(files))]
+    for inside, (name, content) in zip(folders, files.items(), strict=True):
+        (inside / name).parent.mkdir(parents=True)
+        (inside / name).write_bytes(content)
+    return folders
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(table, sink)
+    return sink.getvalue()
 
 
 def fhir_resources(c: Canaries) -> list[dict[str, Any]]:
@@ -182,6 +223,21 @@ class Said:
     def assert_clean(self, canaries: Canaries) -> None:
         for where, text in self.parts:
             canaries.assert_absent(where, text)
+
+
+def command(capfd: pytest.CaptureFixture[str], said: Said, *arguments: str) -> int:
+    """Run a command in this process and keep all that it prints, native code included."""
+    # The command line turns loggers down for its process; here that is every other test's process.
+    levels = {name: logging.getLogger(name).level for name in cli.QUIETED}
+    try:
+        code = cli.main(list(arguments))
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+    out, err = capfd.readouterr()
+    said.add(f"stdout of {arguments[0]}", out)
+    said.add(f"stderr of {arguments[0]}", err)
+    return code
 
 
 @contextmanager

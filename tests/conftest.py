@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+
+# The tests take one core each already. Before anything that may import torch, which reads it once.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import socket
 import subprocess
 import sys
@@ -34,6 +38,18 @@ SENTENCES = (
     "The wound on the left shin is dry.",
     "Review in two weeks with blood results.",
 )
+
+
+# Files of few long tests: started last, one of them would keep one worker busy while the others have nothing left.
+LONGEST_FILES = tuple(
+    f"test_{name}.py" for name in ("end_to_end", "privacy", "engine", "resume", "train", "cli", "formats", "s3", "readme")
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first; within a file the order stays."""
+    ranks = {name: rank for rank, name in enumerate(LONGEST_FILES)}
+    items.sort(key=lambda item: ranks.get(item.path.name, len(ranks)))
 
 
 def note_text(number: int, sentences: int = 4) -> str:

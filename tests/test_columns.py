@@ -69,7 +69,7 @@ def test_invalid_utf8_is_found_by_position(kind: pa.DataType) -> None:
 def test_a_list_of_strings_is_joined_and_other_nested_columns_are_refused() -> None:
     assert as_strings(pa.array([["a", "b"], None, [], ["c", None]]), "text") == (["a\nb", None, "", "c\n"], [])
     for nested in ([[1]], [{"a": 1}]):
-        with pytest.raises(ConfigurationError, match="the column for text has the type"):
+        with pytest.raises(ConfigurationError, match="the column for text has the nested type"):
             as_strings(pa.array(nested), "text")
 
 

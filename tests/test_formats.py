@@ -19,7 +19,8 @@ from schemas.rejection import Reason
 from tests.conftest import note_rows, write_notes
 from tests.formats import COMPRESS, Rows, as_csv, as_fhir, as_jsonl, damaged, layout_of, read_rows_of, rows_of, write_bytes
 from transforms.columns import ColumnMap
-from transforms.formats import FORMATS, sniff, stem_of, suffix_of
+from transforms.formats import FORMATS, stem_of, suffix_of
+from transforms.formats.first_object import first_object
 from transforms.formats.layout import ReadOptions
 from transforms.inputs import list_inputs
 from transforms.ledger import load_ledger
@@ -193,11 +194,14 @@ def test_names_say_format_and_compression() -> None:
         ('\ufeff [ {"id": "1", "meta": {"a": "{"}, "resourceType":', "fhir"),
         ('{"note_id": "1", "text": "\\"resourceType\\": x"}', "jsonl"),
         ('{"note_id": "1", "text": {"resourceType": "x"}}\n{"resourceType": 1}', "jsonl"),
+        ('{"note_id": "resourceType", "text": "a \\\\"}', "jsonl"),
+        ('{"entry": [{"resource": {}}], "id": "\\\\\\"", "resourceType', "jsonl"),
+        ('{"entry": [{"resource": {}}], "id": "\\\\\\"", "resourceType"', "fhir"),
         ("", "jsonl"),
     ],
 )
 def test_fhir_is_told_by_its_first_object(head: str, form: str) -> None:
-    assert sniff(head) == form and form in FORMATS
+    assert first_object(head).format == form and form in FORMATS
 
 
 DAMAGE_SOURCES: dict[str, Callable[[Rows], bytes]] = {

@@ -63,7 +63,7 @@ def test_unusable_inputs_are_explained_without_their_names(tmp_path: Path) -> No
 def test_only_common_suffixes_are_told(tmp_path: Path) -> None:
     for name in ("visit.canary", "Dr. Canary", "canary", "b.docx"):
         (tmp_path / name).write_text("x")
-    with pytest.raises(ConfigurationError, match=r"found 1 × \(none\), 2 × \(another suffix\), 1 × \.docx"):
+    with pytest.raises(ConfigurationError, match=r"found 2 × \(another suffix\), 1 × \(none\), 1 × \.docx"):
         list_inputs([str(tmp_path)])
 
 

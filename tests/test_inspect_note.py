@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import re
@@ -114,6 +115,33 @@ def page(browser: Browser, tmp_path: Path) -> Iterator[Browser]:
     assert not browser.complaints
 
 
+# What breaks out of a page that escapes by halves, and what turns or hides text.
+HOSTILE = (
+    "</title></style></script><script>document.title='broken'</script> <!-- --> <img src=x onerror=\"document.title='broken'\"> "
+    "'\" onclick=document.title='broken' {{ 7*7 }} {% raw %} &lt; &#0; \u2028\u2029\u202eturned\u202c \u05d0\u05d1 \x00\x0b\ufffe"
+)
+
+
+def test_nothing_in_a_note_breaks_out_of_the_page(browser: Browser, tmp_path: Path) -> None:
+    names = ("note_id", "patient_id", "encounter_id", "note_type", "written_at", "model_id", "decode", "source_file")
+    text = f"{HOSTILE}: rest.\nMEDICATIONS:\n- {HOSTILE} 5 mg daily\nALLERGIES: {HOSTILE}\n{NOTE}"
+    note = found_note(text, f"{HOSTILE}. {SUMMARY}", **dict.fromkeys(names, HOSTILE), contract_warnings=[HOSTILE], **{HOSTILE: HOSTILE})
+    file = tmp_path / "page.html"
+    file.write_bytes(render_page(note).encode("utf-8", "replace"))
+    browser.open(file)
+    assert browser.ask("document.title") == "chartmill: a note and its summary"
+    assert browser.ask("[document.scripts.length, document.images.length, document.querySelectorAll('[onclick]').length]") == [1, 0, 0]
+    # HTML has no NUL; all else stands as it was.
+    assert browser.ask("document.querySelector('#text').textContent") == text.replace("\x00", "")
+    assert browser.ask("document.querySelector('h1').textContent") == HOSTILE.replace("\x00", "")
+    assert not browser.complaints
+
+
+def test_half_a_character_stops_no_page(tmp_path: Path) -> None:
+    write_page(render_page(found_note(f"{NOTE} \ud800", ward="\udfff")), tmp_path / "page.html", "out")
+    assert "INR. ?" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
 def lit(page: Browser, within: str = "#text") -> str:
     return str(page.ask(f"[...document.querySelectorAll('{within} .lit')].map(e => e.textContent).join('')"))
 
@@ -179,11 +207,27 @@ def test_the_keyboard_is_enough(page: Browser) -> None:
 
 
 def test_flags_show_on_both_sides(page: Browser) -> None:
-    page.click("button.flag")
+    page.click(".reasons .place")
     assert (lit(page), lit(page, "#summary")) == ("40 mL", "60 mL")
-    page.click(".reasons li:nth-child(2) button")
+    page.click(".asides .place")
     assert (lit(page), lit(page, "#summary")) == ("penicillin", "")
-    assert page.ask("document.querySelectorAll('.reasons button').length") == 2  # one is about the whole and one is a warning
+    assert page.ask("document.querySelectorAll('.flag').length") == 4
+    assert page.ask("document.querySelectorAll('.place').length") == 2  # one is about the whole and one is a warning
+
+
+def test_flags_of_one_code_stand_together_with_their_words() -> None:
+    flags = [
+        {"code": code, "start": None, "end": None, "source_start": NOTE.find(word), "source_end": NOTE.find(word) + len(word)}
+        for code, word in (("OMITTED_DRUG", "warfarin"), ("UNSUPPORTED_NUMBER", "40 mL"), ("OMITTED_DRUG", "lisinopril"))
+    ]
+    shown = page_of(found_note(flags=flags))
+    assert [group["code"] for group in shown["reasons"]] == ["UNSUPPORTED_NUMBER"]
+    assert [[place["words"] for place in group["places"]] for group in shown["asides"]] == [["warfarin", "lisinopril"]]
+
+
+def test_a_denial_with_a_name_is_shown_by_it() -> None:
+    [row] = next(group for group in page_of(found_note("ALLERGIES: NKDA"))["entities"] if group["title"] == "Allergies")["rows"]
+    assert row["assertion"] == "no known allergies"
 
 
 def run_here(job: Job) -> None:
@@ -296,6 +340,18 @@ def test_the_file_is_private_and_replaces_only_its_like(tmp_path: Path) -> None:
         write_page(html, out / "page.html", str(out))
     with pytest.raises(ChartmillError, match="cannot be written"):
         write_page(html, tmp_path / "nowhere" / "page.html", str(out))
+    with pytest.raises(ConfigurationError, match="not written into the output folder"):
+        write_page(html, out / "page.html", out.as_uri())
+
+
+def test_a_page_that_cannot_be_put_in_place_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "canary")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(ChartmillError, match="No space left") as caught:
+        write_page(render_page(found_note()), tmp_path / "page.html", "s3://bucket/out/")
+    assert not list(tmp_path.iterdir()) and "canary" not in str(caught.value)
 
 
 def test_the_command_says_nothing_of_the_note(

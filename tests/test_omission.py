@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from pytest import approx
 
 from transforms.checks import Case, run_checks
-from transforms.checks.omission import SALIENT_FACTS, case_facts, omission
+from transforms.checks.omission import SALIENT_FACTS, omission
 
 NOTE = """ALLERGIES: penicillin.
 
@@ -43,9 +43,9 @@ def test_other_names_will_do() -> None:
 
 
 def test_what_the_note_makes_much_of_weighs_more() -> None:
-    weights = {NOTE[fact.term.start : fact.term.end]: fact.weight for fact in case_facts(Case(NOTE, ""))}
+    weights = {NOTE[fact.term.start : fact.term.end]: fact.weight for fact in Case(NOTE, "").facts}
     assert weights["Pneumonia"] > weights["Asthma"] > weights["chest pain"]
-    twice, once = case_facts(Case("Asthma. Gout. Asthma again.", ""))
+    twice, once = Case("Asthma. Gout. Asthma again.", "").facts
     assert twice.weight == 2 * once.weight
 
 

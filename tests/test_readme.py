@@ -17,7 +17,7 @@ from pipeline.sample import write_sample
 from schemas.reasons import FLAGS
 from tests.conftest import echo_job, read_rows
 from tests.tiny_models import make_model
-from transforms.checks import CHECKS
+from transforms.checks import CHECKS, INFORMATIVE
 from transforms.formats import SUFFIXES
 from transforms.sentences import split_sentences
 
@@ -135,11 +135,12 @@ def test_every_command_is_listed() -> None:
     assert sorted(name for name in commands if f"`chartmill {name}" not in README) == []
 
 
-def test_every_check_and_its_flags_are_listed() -> None:
+def test_every_check_its_flags_and_what_counts_are_listed() -> None:
     table = README.split("\n## What is checked\n", 1)[1].split("\n## ", 1)[0]
-    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == list(CHECKS)
-    rows = "".join(line for line in table.splitlines() if line.startswith("| `"))
-    assert set(re.findall(r"\b[A-Z_]{6,}\b", rows)) == set(FLAGS)
+    rows = re.findall(r"^\| `(\w+)` \| ([A-Z_, ]+) \| .* \| (yes|no) \|$", table, re.MULTILINE)
+    assert tuple(dict.fromkeys(check for check, _, _ in rows)) == CHECKS
+    counts = {code: counts for _, codes, counts in rows for code in codes.split(", ")}
+    assert counts == {code: "no" if code in INFORMATIVE else "yes" for code in FLAGS}
 
 
 def test_every_suffix_is_listed() -> None:

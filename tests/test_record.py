@@ -121,6 +121,43 @@ def test_allergy_in_running_text() -> None:
     assert denied["substance"]["assertion"] == "absent"
 
 
+@pytest.mark.parametrize("written", ["ramipril: tongue swelling", "ramipril - tongue swelling", "Ramipril caused severe tongue swelling."])
+def test_a_reaction_takes_its_part_of_the_body_along(written: str) -> None:
+    (only,) = parse_record(f"ALLERGIES:\n{written}")["allergies"]
+    assert (only["substance"]["text"].lower(), only["reaction"]["text"]) == ("ramipril", "tongue swelling")
+
+
+def test_operations_in_a_history_are_no_problems() -> None:
+    found = parse_record("PAST MEDICAL HISTORY:\ngout since 2010. Operations: hernia repair in 2001, tonsillectomy in 2008.")
+    assert [said(p, "name", "onset") for p in found["problems"]] == [("gout", "2010")]
+    assert [said(p, "name", "date") for p in found["procedures"]] == [("hernia repair", "2001"), ("tonsillectomy", "2008")]
+
+
+def test_an_age_is_no_part_of_a_problem() -> None:
+    found = parse_record("FAMILY HISTORY: Sister: ovarian cancer, diagnosed aged 54. Father: gout at 40.")
+    assert [said(p, "name")[0] for p in found["problems"]] == ["ovarian cancer", "gout"]
+
+
+def test_a_differential_is_possible() -> None:
+    (only,) = parse_record("ASSESSMENT:\n- Differential includes skull fracture")["problems"]
+    assert (only["name"]["text"], only["name"]["assertion"]) == ("skull fracture", "possible")
+
+
+def test_medicines_to_take_home() -> None:
+    lines = (
+        "- New: metformin 500 mg by mouth twice daily for type 2 diabetes\n- ferrous sulfate 200 mg OD\n- latanoprost 1 drop OD\n"
+        "- iron 50 micrograms PO OD"
+    )
+    found = parse_record(f"MEDICINES TO TAKE HOME:\n{lines}")["medications"]
+    assert [said(m, "name", "route", "frequency", "reason") for m in found] == [
+        ("metformin", "by mouth", "twice daily", "type 2 diabetes"),
+        ("ferrous sulfate", None, "OD", None),
+        ("latanoprost", "OD", None, None),
+        ("iron", "PO", "OD", None),
+    ]
+    assert [m["frequency"] and m["frequency"]["normal"] for m in found] == ["BID", "QD", None, "QD"]
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -150,6 +187,7 @@ def test_medications_in_a_sentence() -> None:
         ("q6h prn", "Q6H PRN"),
         ("at bedtime", "QHS"),
         ("once a week", None),
+        ("6-hourly if needed", "Q6H PRN"),
     ],
 )
 def test_frequency_codes(written: str, code: str | None) -> None:

@@ -26,6 +26,7 @@ from transforms.ledger import attempts, commit_key, list_commits, load_commits, 
 from transforms.store import LocalStore
 
 SEED = int(os.environ.get("CHARTMILL_TEST_SEED", "20"))
+ECHO = {"engine.backend": "echo", "engine.delay_ms": 5}
 LENIENT = {"gate.max_quarantined_share": 1.0, "gate.max_flagged_share": 1.0, "gate.contract": "ignore"}
 
 Rows = dict[str, list[dict[str, Any]]]
@@ -64,10 +65,9 @@ def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def engines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+def torch_engine(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     model = make_model("bart", tmp_path_factory.mktemp("models") / "tiny")
-    torch = {"engine.backend": "torch", "tasks.summary.model": str(model), "tasks.summary.decode.max_new_tokens": 12}
-    return {"echo": {"engine.backend": "echo", "engine.delay_ms": 5}, "torch": torch}
+    return {"engine.backend": "torch", "tasks.summary.model": str(model), "tasks.summary.decode.max_new_tokens": 12}
 
 
 def settings(notes: Path, engine: dict[str, Any]) -> dict[str, Any]:
@@ -102,23 +102,27 @@ def assert_all_done(told: dict[str, Any], kills: int) -> None:
     assert set(hits(told)) == {"planning", "graph", "publish"}, (SEED, told["kills"])
 
 
-def test_killed_runs_are_resumed_with_both_engines(notes: Path, engines: dict[str, dict[str, Any]], tmp_path: Path) -> None:
-    specs = [{"settings": settings(notes, engines[name]), "outputs": str(tmp_path / name), "kills": 3, "in_a_row": 3} for name in engines]
-    for told in kill_and_rerun(*specs):
-        assert_all_done(told, 3)
+def test_killed_runs_are_resumed(notes: Path, tmp_path: Path) -> None:
+    [told] = kill_and_rerun({"settings": settings(notes, ECHO), "outputs": str(tmp_path), "kills": 3, "in_a_row": 3})
+    assert_all_done(told, 3)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["echo", "torch"])
-def test_twenty_kills(notes: Path, engines: dict[str, dict[str, Any]], tmp_path: Path, engine: str) -> None:
-    [told] = kill_and_rerun({"settings": settings(notes, engines[engine]), "outputs": str(tmp_path), "kills": 20})
+def test_twenty_kills(notes: Path, tmp_path: Path) -> None:
+    [told] = kill_and_rerun({"settings": settings(notes, ECHO), "outputs": str(tmp_path), "kills": 20})
     assert_all_done(told, 20)
 
 
 @pytest.mark.slow
-def test_killed_before_a_change_of_the_output_folder(notes: Path, engines: dict[str, dict[str, Any]], tmp_path: Path) -> None:
+def test_twenty_kills_of_a_model(notes: Path, torch_engine: dict[str, Any], tmp_path: Path) -> None:
+    [told] = kill_and_rerun({"settings": settings(notes, torch_engine), "outputs": str(tmp_path), "kills": 20})
+    assert_all_done(told, 20)
+
+
+@pytest.mark.slow
+def test_killed_before_a_change_of_the_output_folder(notes: Path, tmp_path: Path) -> None:
     """A moment between two changes may last microseconds, and chance would hardly ever hit it."""
-    spec = {"settings": settings(notes, engines["echo"]), "outputs": str(tmp_path), "changes": [["planning", "graph", "publish"], 9]}
+    spec = {"settings": settings(notes, ECHO), "outputs": str(tmp_path), "changes": [["planning", "graph", "publish"], 9]}
     [told] = kill_and_rerun(spec)
     assert_all_done(told, len(told["outputs"]) - 1)
 

@@ -246,6 +246,7 @@ def kill_on_s3(bucket: str, notes: Path, tmp_path: Path, endpoint: str) -> None:
         assert (folder / "_SUCCESS").is_file()
 
 
+@pytest.mark.slow
 def test_killed_runs_are_resumed(bucket: str, notes: Path, tmp_path: Path, s3_endpoint: str) -> None:
     kill_on_s3(bucket, notes, tmp_path, s3_endpoint)
 

@@ -23,7 +23,8 @@ _BEFORE = (
     ),
     (
         Assertion.POSSIBLE,
-        r"possible|possibly|probable|probably|suspected|suspicion of|suspicious for|likely|questionable|concern for|rule out|r/o|\?",
+        r"possible|possibly|probable|probably|suspected|suspicion of|suspicious for|likely|questionable|concern for|rule out|r/o|\?"
+        r"|(?:the )?differential(?: diagnosis)?(?: includes?|:)",
     ),
 )
 _AFTER = (

@@ -41,7 +41,7 @@ def said_names(names: Iterable[str]) -> str:
 def _is_known(name: str) -> bool:
     if name.lower() in _WORDS:
         return True
-    return bool(name) and all(_is_plain(part) for part in _PART.findall(name))
+    return name[:1].isalpha() and all(_is_plain(part) for part in _PART.findall(name))
 
 
 def _is_plain(part: str) -> bool:

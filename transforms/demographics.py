@@ -64,6 +64,7 @@ _LABEL = re.compile(r"\b(?:age(?:/sex)?[ \t]{0,3}[:=][ \t]{0,3}|aged[ ])(?P<age>
 _OF_AGE = re.compile(r"(?P<age>\d{1,3})[ ](?P<unit>year|month|week|day)s?[ ]of[ ]age\b")
 # "82M", "33 F", "45/M", "28YM": without a unit only where a patient is introduced, because "98 F" is a temperature.
 _LETTER = re.compile(r"(?P<age>\d{1,3})(?P<unit>[ ]?[yY](?:[rR][sS]?)?)?(?:[ ]?/[ ]?|[ ]?)(?P<sex>[MF])(?![\w'\u2019°/.])")
+_LETTER_REACH = 16  # more characters than a match has, and what it looks at behind it
 _INTRODUCES = re.compile(r"(?:^|[\n.;*])[ \t]{0,4}$|\b(?:is a|is an|pt|patient|this|age/sex|hpi|s|a)[ :,]{1,2}$")
 _WORD_SEX = re.compile(rf"(?P<age>\d{{1,3}})(?P<unit>[ -]?(?:years?|yrs?|y)\b\.?)?[ ](?P<sex>{_FEMALE}|{_MALE})\b")
 
@@ -100,9 +101,11 @@ def _sex_normal(page: Page, start: int, end: int) -> str:
 
 def _age(page: Page) -> tuple[int, int, str] | None:
     """(start, end, normal) of the first mention of the patient's age; rarer wordings are looked for where the usual ones are absent."""
-    digits = (hit for match in _DIGITS.finditer(page.folded) if (hit := _worded(page, match)))
-    letter = (hit for match in _LETTER.finditer(page.lined) if (hit := _lettered(page, match)))
-    usual = [hit for hit in (next(digits, None), next(letter, None)) if hit]
+    worded = next((hit for match in _DIGITS.finditer(page.folded) if (hit := _worded(page, match))), None)
+    # Of two mentions the first counts: behind a worded one nothing has to be looked for.
+    limit = worded[0] + _LETTER_REACH if worded else len(page.lined)
+    lettered = next((hit for match in _LETTER.finditer(page.lined, 0, limit) if (hit := _lettered(page, match))), None)
+    usual = [hit for hit in (worded, lettered) if hit]
     return min(usual) if usual else min(_rare_ages(page), default=None)
 
 

@@ -27,6 +27,9 @@ _DOTTED = re.compile(r"[. ]?[a-z]\.[a-z]\.?$|\.[a-z]\.$")  # the end of "b.i.d."
 _MAX_SENTENCE = 600  # characters: a longer stretch without a full stop is not an item of a list
 
 _STATUS = re.compile(r"[ ]*(?:[,;(:]|[ ][-\u2013][ ]|\.$).*|[ ](?:currently|on|with good|well[ -]controlled|stable|status)\b.*", re.DOTALL)
+# "bowel cancer at 53"; "asthma, diagnosed aged 7".
+_AGED = re.compile(r"(?<!\w)(?:(?:diagnosed|treated)[ ])?(?:(?:at[ ])?(?:age|aged)(?:[ ]of)?|at)[ ]\d.*", re.DOTALL)
+_OPERATIONS = re.compile(r"(?:previous |past )?(?:operations?|surgery|surgeries): ")
 _ARTICLE = re.compile(r"(?:and |a |an )*")
 _ONSET = re.compile(r"(?:since|in|dx|diagnosed(?: in)?|onset|\()[ :]{0,2}(?P<year>(?:\d{1,2}/){0,2}(?:19|20)\d{2})\b")
 _DATE = re.compile(r"(?<!\d)(?:(?:19|20)\d{2}-\d{2}-\d{2}|\d{1,2}/\d{1,2}/(?:\d{4}|\d{2})|\d{1,2}/(?:19|20)\d{2}|(?:19|20)\d{2})(?!\d)")
@@ -34,18 +37,22 @@ _DATE = re.compile(r"(?<!\d)(?:(?:19|20)\d{2}-\d{2}-\d{2}|\d{1,2}/\d{1,2}/(?:\d{
 _ALLERGY_NONE = re.compile(
     r"\b(?:nkd?f?as?\b|no (?:known |documented |reported |significant )?(?:drug |food |medication |medicine "
     r"|environmental |latex |seasonal |or |and |history of |other ){0,3}"
-    r"allerg(?:y|ies)\b(?! to)|not allergic to any(?:thing| medications?)|denies (?:any )?(?:known )?(?:drug |food "
+    r"allerg(?:y|ies)\b(?! to)(?: known\b)?|not allergic to any(?:thing| medications?)|denies (?:any )?(?:known )?(?:drug |food "
     r"|medication )?allergies\b)"
 )
 _LIST_NONE = re.compile(r"[ \t*-]*(?P<none>none known|none|nil known|nil|no known|n/k|denies|negative)[ \t.]*(?:\n|$|(?=[.;]))")
 _ALLERGIC = re.compile(r"\b(?:allerg(?:ic|y|ies) to|allergies (?:are|include|includes|included))[ ](?P<list>[^.;:\n]{3,160})")
 _REACTION = re.compile(
     r"\b(?:anaphyla(?:xis|ctic[ ]?(?:shock|reaction)?)|hives|urticaria|rash(?:es)?|itch(?:ing|y|iness)?|pruritus"
-    r"|swelling|angioedema|edema|nausea|vomiting|n/v|diarrhea"
+    r"|(?:(?:facial|face|lip|tongue|mouth|throat|eyelid)[ ])?swelling|angioedema|edema|nausea|vomiting|n/v|diarrhea"
     r"|shortness of breath|dyspnea|wheez(?:ing|e)|gi upset|upset stomach|stomach upset|headaches?|dizziness"
     r"|cough(?:ing)?|flushing|redness|fever|bronchospasm"
-    r"|hypotension|syncope|seizures?|throat (?:swelling|closing|tightness)|unknown reaction|intolerance|sneezing"
+    r"|hypotension|syncope|seizures?|throat (?:closing|tightness)|unknown reaction|intolerance|sneezing"
     r"|confusion|blisters?|red man syndrome)\b"
+)
+# What stands between a substance and its reaction, words about the reaction included: "codeine caused severe nausea".
+_CAUSE = re.compile(
+    r"[ ]?(?:(?:[-\u2013:=>(\[\u2192/]+|\b(?:causes?|caused|gives|gave))(?:[ ][a-z]{3,14}){0,2}|reaction|with|\([a-z ]*)[ ]*$"
 )
 _CAUSED = re.compile(r"(?<=causes )[a-z][a-z -]{2,30}$")
 
@@ -90,6 +97,7 @@ def read_lists(page: Page) -> dict[str, list[Entity]]:
             found["allergies"].extend(_allergies(page, section))
         elif section.name in _PROBLEMS:
             found["problems"].extend(_problems(page, section))
+            found["procedures"].extend(_procedures(page, section))
         elif section.name == "family_history":
             found["problems"].extend(_family(page, section))
         elif section.name in _PROCEDURES:
@@ -237,7 +245,7 @@ def _substances(page: Page, start: int, end: int) -> Iterator[Entity]:
 def _substance(folded: str, start: int, end: int) -> Span | None:
     lead = re.compile(r"(?:and |allergic to |allergy to |to )+").match(folded, start, end)
     start = lead.end() if lead else start
-    cause = re.compile(r"[ ]?(?:[-\u2013:=>(\[\u2192/]+|causes?|caused|reaction|with|gives|\([a-z ]*)[ ]*$").search(folded, start, end)
+    cause = _CAUSE.search(folded, start, end)
     start, end = _strip(folded, start, cause.start() if cause else end)
     words = folded[start:end].split()
     if not 0 < len(words) <= 5 or not folded[start].isalnum() or _has(folded, (start, end), NO_SUBSTANCE):
@@ -285,7 +293,7 @@ def _problems(page: Page, section: Section) -> Iterator[Entity]:
         start, end = sentence.start, sentence.end
         # In an assessment "Label: prose" explains, and "s/p colectomy" tells what was done.
         explains = assessed and (page.folded.find(": ", start, end) > 0 or page.folded.startswith(("s/p", "status post"), start))
-        if explains or sentence.prose:
+        if explains or sentence.prose or _OPERATIONS.match(page.folded, start, end):
             continue
         whole = sentence.marked or assessed
         for first, last in [(start, end)] if whole else _pieces(page.folded, start, end, words=False):
@@ -301,7 +309,8 @@ def _problem(page: Page, start: int, end: int, said: Assertion | None) -> Entity
     trailing, cut = trailing_trigger(folded, begin, end)
     status = _STATUS.search(folded, begin, cut)
     onset = _ONSET.search(folded, begin, end)
-    first, last = _strip(folded, begin, min(status.start() if status else cut, onset.start() if onset else cut))
+    aged = _AGED.search(folded, begin, end)
+    first, last = _strip(folded, begin, min(found.start() if found else cut for found in (status, onset, aged)))
     words = folded[first:last].split()
     if not 0 < len(words) <= 9 or not folded[first].isalpha() or last - first < 2 or words[0].strip(".,") in NO_PROBLEM:
         return None
@@ -352,10 +361,12 @@ def _family(page: Page, section: Section) -> Iterator[Entity]:
 
 
 def _procedures(page: Page, section: Section) -> Iterator[Entity]:
+    """A list of procedures; in a history of problems only what is labelled: "Operations: appendicectomy in 2001"."""
     for sentence in _sentences(page, *list_body(page, section)):
-        start, end = sentence.start, sentence.end
-        if sentence.prose:
+        label = _OPERATIONS.match(page.folded, sentence.start, sentence.end)
+        if sentence.prose or not (label or section.name in _PROCEDURES):
             continue
+        start, end = label.end() if label else sentence.start, sentence.end
         for first, last in [(start, end)] if sentence.marked else _pieces(page.folded, start, end, words=False):
             procedure = _procedure(page, first, last)
             if procedure is not None:

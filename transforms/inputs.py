@@ -33,8 +33,8 @@ _FINGERPRINT_BYTES = 64 * 1024
 # Objects up to this size are fetched in one request.
 _SMALL_BYTES = 8 << 20
 _COMMON_SUFFIXES = frozenset(
-    ".7z .arrow .avro .bz2 .dat .db .dcm .doc .docx .eml .feather .gz .htm .html .jpeg .jpg .log .md .odt .orc .pdf .png .rtf .sas7bdat .sql"
-    " .sqlite .tar .tgz .tif .tiff .xls .xlsx .xpt .yaml .yml .zip .zst".split()
+    ".7z .arrow .avro .bz2 .dat .db .dcm .doc .docx .eml .feather .gz .htm .html .jpeg .jpg .log .md .odt .orc .pdf .png .rtf .sas7bdat"
+    " .sql .sqlite .tar .tgz .tif .tiff .xls .xlsx .xpt .yaml .yml .zip .zst".split()
 )
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 

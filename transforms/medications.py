@@ -7,7 +7,7 @@ know stays in the note. Codes of frequencies are those of HL7 v3 GTSAbbreviation
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from schemas.record import Assertion
@@ -24,7 +24,8 @@ _FORM = (
     r"|inhalations?|teaspoons?|tsp|lozenges?"
 )
 _DOSE = re.compile(
-    rf"(?<![\w.])(?:(?:{_NUMBER})(?:[ ]?(?:-|\u2013|to|/)[ ]?(?:{_NUMBER}))?[ -]{{0,2}}(?:mcg|µg|μg|ug|mg|gm|g|ng|ml"
+    rf"(?<![\w.])(?:(?:{_NUMBER})(?:[ ]?(?:-|\u2013|to|/)[ ]?(?:{_NUMBER}))?[ -]{{0,2}}(?:micrograms?|milligrams?|grams?|mcg|µg"
+    r"|μg|ug|mg|gm|g|ng|ml"
     rf"|cc|l|iu|unt|meq|mmol|u|%|{_FORM})"
     r"(?:/(?:\d{0,3}(?:\.\d)?[ ]?(?:ml|actuat|act|hr|h|kg|day|dose|spray|puff|mg|g|l)))?(?![a-z0-9])"
     rf"|(?:one|two|three|half|a|1/2|½)[ ](?:and a half[ ])?(?:a[ ])?(?:{_FORM})\b)"
@@ -55,6 +56,7 @@ _FREQUENCY = re.compile(
     r"(?<![\w.-])(?:"
     rf"{_TIMES}[ ]?(?:/|(?:a|per|each|every)[ ])?[ ]?(?:daily|day|week(?:ly)?|month(?:ly)?|d\b)"
     rf"|every[ ](?:other[ ])?(?:{_COUNT}(?:[ ]?(?:-|to)[ ]?{_COUNT})?[ ])?{_PERIOD}"
+    r"|\d{1,2}[ -]?hourly"
     r"|q[ ]?\d{1,2}(?:[ ]?-[ ]?\d{1,2})?[ ]?(?:h(?:ours?|rs?)?|min(?:utes)?|d(?:ays?)?|w(?:eeks?|k)?)"
     r"|b\.?i\.?d\.?|t\.?i\.?d\.?|q\.?i\.?d\.?|q\.?o\.?d\.?|q\.?[ah]\.?[sm]\.?|q\.?p\.?m\.?|q\.?d\.?|q[ ](?:day|daily"
     r"|week|month|am|pm|hs)|qday|qweek(?:ly)?|q(?=[ ]?\d)"
@@ -67,7 +69,9 @@ _DURATION = re.compile(
     rf"|weeks?|wks?|months?|d|w)\b"
     rf"|{_COUNT}[ -](?:day|week|month)[ ](?:course|supply))"
 )
-_REASON = re.compile(r"[ ,(]{0,3}(?:for|due to|because of)[ ](?:the[ ])?(?P<reason>[a-z][a-z' /-]{2,48})")
+_OD = re.compile(r"(?<![\w.])od(?!\w)")
+_IN_EYES = re.compile(r"drop|gtt|ml")
+_REASON = re.compile(r"[ ,(]{0,3}(?:for|due to|because of)[ ](?:the[ ])?(?P<reason>(?:type[ ](?:[12]|ii?)[ ])?[a-z][a-z' /-]{2,48})")
 
 _CODES = (
     ("QID", r"q\.?i\.?d|(?:four times|4[ ]?x|x[ ]?4|4 times)"),
@@ -79,18 +83,19 @@ _CODES = (
     (
         "QD",
         r"q\.?d\.?$|q\.?d\.?(?![a-z])|daily|(?:every|a|per|each) day|(?:once|one time|1[ ]?x|1 times) (?:a|per"
-        r"|each)? ?(?:day|daily)|qday|q day",
+        r"|each)? ?(?:day|daily)|qday|q day|od$",
     ),
 )
 _CODE = tuple((code, re.compile(pattern)) for code, pattern in _CODES)
 _HOURS = re.compile(r"(?:every|q)[ ]?(?P<n>\d{1,2})(?![\d-]|[ ]?(?:-|to)[ ]?\d)[ ]?h")
+_HOURLY = re.compile(r"(?P<n>\d{1,2})[ -]?hourly")
 _NEEDED = re.compile(r"p\.?r\.?n|needed|required")
 _OTHER_PERIOD = re.compile(r"week|month")
 
 # Heads of an item that are not the drug's name.
 _LEAD = re.compile(
     r"(?:(?:and|also|a|an|prophylactic|on|including|include[sd]?|are|is|patient|pt|he|she|they|the|currently"
-    r"|presently|takes?|taking|uses?|using|continued?|continue on|starts?|started"
+    r"|presently|new|takes?|taking|uses?|using|continued?|continue on|starts?|started"
     r"|start on|resume|add|occasional(?:ly)?|utilizes|reports|states|medications?|medicines?|meds|he's|she's|:|-)[ :]{1,2}){1,6}"
 )
 # What follows a drug without naming one: the item belongs to the one before it.
@@ -137,6 +142,7 @@ def _item(page: Page, start: int, end: int, default: Assertion) -> dict[str, Any
         "frequency": _first(_FREQUENCY, folded, begin, end),
         "duration": _first(_DURATION, folded, begin, end),
     }
+    spans |= _once_daily(folded, spans, begin, end)
     stop = min((span[0] for span in spans.values() if span), default=end)
     stopped, cut = trailing_trigger(folded, begin, end)
     name = _name(folded, begin, min(stop, cut))
@@ -146,6 +152,14 @@ def _item(page: Page, start: int, end: int, default: Assertion) -> dict[str, Any
     spans["reason"] = _reason(folded, max((span[1] for span in spans.values() if span), default=name[1]), min(end, max(cut, name[1])))
     leaves = {key: span and page.leaf(*span, said, _normal(key, folded, span)) for key, span in spans.items()}
     return {"name": page.leaf(*name, said), **leaves, "codes": [], "readers": ["rules"]}
+
+
+def _once_daily(folded: str, spans: Mapping[str, Span | None], start: int, end: int) -> dict[str, Span | None]:
+    """What "OD" changes: behind a dose that is no drop for an eye it is no route but once daily."""
+    dose, found = spans["dose"], _first(_OD, folded, start, end)
+    if spans["frequency"] or not dose or not found or _IN_EYES.search(folded, *dose):
+        return {}
+    return {"frequency": found} | ({"route": None} if spans["route"] == found else {})
 
 
 def _first(pattern: re.Pattern[str], folded: str, start: int, end: int) -> Span | None:
@@ -201,7 +215,7 @@ def _normal(key: str, folded: str, span: Span) -> str | None:
 def _frequency_code(said: str) -> str | None:
     """HL7 code of a frequency, "PRN" appended where it is as needed; None where no code says the same."""
     needed = _NEEDED.search(said) is not None
-    hours = _HOURS.search(said)
+    hours = _HOURS.search(said) or _HOURLY.search(said)
     if hours:
         code: str | None = f"Q{int(hours.group('n'))}H"
     elif _OTHER_PERIOD.search(said):

@@ -8,6 +8,7 @@ that begins a new statement, or at the next trigger. Made for comparing two text
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -113,13 +114,17 @@ def find_scopes(folded: str, words: Sequence[str], starts: Sequence[int]) -> Sco
     return Scopes(tuple(sorted(denied)), tuple(sorted(left_open)))
 
 
+def is_within(spans: Sequence[Span], offset: int) -> bool:
+    """Whether a character lies in one of the spans, which are in order; of overlapping ones the last four before it are looked at."""
+    index = bisect_left(spans, (offset + 1, 0))
+    return any(start <= offset < end for start, end in spans[max(0, index - 4) : index])
+
+
 def _triggers(folded: str, words: Sequence[str], starts: Sequence[int]) -> Iterator[tuple[int, re.Match[str] | None]]:
     """(start, match of _DENIAL, or None for a word that leaves open), in order, not overlapping."""
     reach = 0
-    for index, word in enumerate(words):
-        if word not in _TRIGGER_WORDS and word[:6] not in _OPEN_STEMS:
-            continue
-        start = starts[index]
+    for index in [i for i, word in enumerate(words) if word in _TRIGGER_WORDS or word[:6] in _OPEN_STEMS]:
+        start, word = starts[index], words[index]
         if word not in _OPEN_ONLY and (match := _DENIAL.match(folded, start)):
             if start >= reach:
                 reach = match.end()

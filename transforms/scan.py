@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.commit import InputFile
+from schemas.commit import InputFile, Layout
 from schemas.errors import ChartmillError, ConfigurationError
 from schemas.note import NOTE_SCHEMA
 from schemas.rejection import Reason
 from transforms.columns import ColumnMap, ColumnsMissing, as_strings, check_makes_text, column_of, nested_paths, value_at
 from transforms.formats import Row
-from transforms.formats.layout import ReadOptions, find_layout, format_of, rows
+from transforms.formats.layout import ReadOptions, find_layout, format_of, is_named_by_format, rows
 from transforms.formats.stream import chunks
 from transforms.inputs import CORRUPT_FILE_ERRORS, FoundFile, is_storage_failure, open_bytes, open_parquet
 from transforms.open_file import locate_columns, text_value
@@ -29,6 +30,7 @@ from transforms.plan import NEVER_WRITTEN, NO_IDS, NO_PLACES, NoteIds
 
 # Keys of JSON objects that become columns.
 _MOST_COLUMNS = 1000
+_PARTIAL_DATE = re.compile(r"\d{4}(-\d\d)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +110,10 @@ def _scan(found: FoundFile, number: int, columns: ColumnMap, options: ReadOption
         layout = find_layout(handle, found.path, options, wanted)
         file = InputFile(number, found.path, found.identity, 0, found.size, layout=layout)
         if layout.format == "csv":
+            if not layout.columns and not _has_rows(handle, layout):
+                return _unreadable(found, number, Reason.FILE_EMPTY)
             locate_columns(file, columns, layout.columns, None)  # says what is missing before the whole file is read
-        read = _RowScan(columns, layout.columns, keeps_places=not layout.whole)
+        read = _RowScan(columns, layout)
         handle.seek(0)
         for row in rows(chunks(handle, layout), layout):
             read.take(row)
@@ -121,9 +125,15 @@ def _scan(found: FoundFile, number: int, columns: ColumnMap, options: ReadOption
     return _scanned(replace(file, rows=read.count, layout=replace(layout, columns=read.columns())), read, columns)
 
 
+def _has_rows(handle: BinaryIO, layout: Layout) -> bool:
+    handle.seek(0)
+    return next(rows(chunks(handle, layout), layout), None) is not None
+
+
 def _scanned(file: InputFile, read: _RowScan, columns: ColumnMap) -> ScannedFile:
     located = locate_columns(file, columns, file.layout.columns, None)
-    if "text" in located.read and not read.makes_text:
+    # Where no row has a text at all, the contract sets each row aside.
+    if "text" in located.read and read.has_no_text and not read.makes_text:
         raise ColumnsMissing(f"input.columns: file {file.number} has no row whose {located.read['text']!r} makes a text")
     constant_id, constant_date = located.constant.get("note_id"), located.constant.get("written_at")
     ids = _note_ids([constant_id] * file.rows, read.dates(), file.number, 0) if "note_id" in located.constant else read.ids(file.number)
@@ -139,13 +149,13 @@ def _scanned(file: InputFile, read: _RowScan, columns: ColumnMap) -> ScannedFile
 class _RowScan:
     """Gathers what the plan needs of a text file, row by row."""
 
-    def __init__(self, columns: ColumnMap, names: Sequence[str], keeps_places: bool) -> None:
-        # Documents name their fields themselves; a name that the job gives goes first.
-        self._sources = {target: (columns.columns.get(target, target), target) for target in ("note_id", "text", "written_at")}
-        self._keys = dict.fromkeys(names)
-        self._fixed = bool(names)
+    def __init__(self, columns: ColumnMap, layout: Layout) -> None:
+        self._sources = {target: columns.columns.get(target, target) for target in ("note_id", "text", "written_at")}
+        self._named_by_format = is_named_by_format(layout)
+        self._keys = dict.fromkeys(layout.columns)
+        self._fixed = bool(layout.columns)
         self._roots = frozenset(name for source in columns.columns.values() for name in (source, source.split(".", 1)[0]))
-        self._keeps_places = keeps_places
+        self._keeps_places = not layout.whole
         self._hashes = bytearray()
         self._positions = array("q")
         self._written = array("q")
@@ -153,7 +163,9 @@ class _RowScan:
         self.offsets = array("q")
         self.lines = array("q")
         self.count = 0
+        # Of some row; and whether some row has an object or the like in its place.
         self.makes_text = False
+        self.has_no_text = False
 
     def take(self, row: Row) -> None:
         if self._keeps_places:
@@ -170,7 +182,7 @@ class _RowScan:
             if note_id is not None and row.problem is None:
                 self._hashes += _id_hash(note_id)
                 self._positions.append(self.count)
-            self.makes_text = self.makes_text or row.problem is not None or self._value(row.values, "text") is not None
+            self._look_at_text(row)
         self._written.append(written)
         self.count += 1
 
@@ -181,14 +193,23 @@ class _RowScan:
             if key not in self._keys and wanted and key.isprintable():  # half a character makes no name of a column
                 self._keys[key] = None
 
+    def _look_at_text(self, row: Row) -> None:
+        values = row.values or {}
+        if row.problem is not None or self._value(values, "text") is not None:
+            self.makes_text = True
+        elif value_at(values, self._source(values, "text")) is not None:
+            self.has_no_text = True
+
     def _value(self, values: Mapping[str, Any], target: str) -> str | None:
-        for source in self._sources[target]:
-            try:
-                if (value := text_value(value_at(values, source))) is not None:
-                    return value
-            except ValueError:
-                return None
-        return None
+        try:
+            return text_value(value_at(values, self._source(values, target)))
+        except ValueError:
+            return None
+
+    def _source(self, values: Mapping[str, Any], target: str) -> str:
+        """Documents name their fields themselves; a name that the job gives goes first."""
+        source = self._sources[target]
+        return target if self._named_by_format and source.split(".", 1)[0] not in values else source
 
     def common_problem(self) -> Reason | None:
         """Why nothing of the file can be used, if nothing can and nothing is known of its rows."""
@@ -234,8 +255,12 @@ def _milliseconds(array: pa.Array) -> Any:
 
 
 def _parse_date(value: str | None) -> int:
+    """Milliseconds since 1970 of an ISO 8601 date or time, which may lack its day and month (FHIR R4, dateTime); UTC without a zone."""
+    text = (value or "").strip()
+    if _PARTIAL_DATE.fullmatch(text):
+        text += "-01-01"[len(text) - 4 :]
     try:
-        moment = datetime.fromisoformat(value or "")
+        moment = datetime.fromisoformat(text)
     except ValueError:
         return int(NEVER_WRITTEN)
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -9,7 +9,8 @@ _ONES = "one two three four five six seven eight nine ten eleven twelve thirteen
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
 _SCALES = {"hundred": 100, "thousand": 1000}
 VALUES = {"zero": 0} | {word: i for i, word in enumerate(_ONES.split(), 1)} | {word: 10 * i for i, word in enumerate(_TENS.split(), 2)}
-_ANY = "|".join(sorted((*VALUES, *_SCALES), key=len, reverse=True))
+NUMBER_WORDS = (*VALUES, *_SCALES)
+_ANY = "|".join(sorted(NUMBER_WORDS, key=len, reverse=True))
 # A pattern: number words with a blank, a hyphen or "and" between them. Longer runs are no numbers.
 SPOKEN = rf"(?:{_ANY})\b(?:(?:[ ]|-|[ ]and[ ])(?:{_ANY})\b){{0,7}}"
 _WORD = re.compile(r"[a-z]+")

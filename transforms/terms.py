@@ -7,7 +7,7 @@ It knows names and their synonyms, not meaning: neither negation nor who has the
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from importlib import resources
@@ -15,7 +15,7 @@ from itertools import accumulate
 
 KINDS = ("drug", "problem", "procedure", "test")
 
-_WORD = re.compile(r"(\w+(?:['\u2019]s\b)?)")
+_WORD = re.compile(r"(\w++(?:['\u2019]s\b)?+)")
 # What ends a name: the words on either side of it do not belong together.
 _BREAK = re.compile(r"[^\w\s'\u2019/-]|\n\s*\n")
 _SPELLINGS = (
@@ -44,13 +44,12 @@ class Term:
 class Vocabulary:
     """`names`: folded words, joined by blanks -> (kind, concept); a name in capitals counts only where the text has it in capitals.
 
-    `heads`: first words of names -> whether there are names of several words. `reach`: first two words -> words of the longest such name.
+    `heads`: first words of names -> second words of names -> words of the longest such name; no second words for names of one word.
     `trees`: concept -> its places in the MeSH tree of diseases, where it has any.
     """
 
     names: Mapping[str, tuple[str, str]]
-    heads: Mapping[str, bool]
-    reach: Mapping[str, int]
+    heads: Mapping[str, Mapping[str, int]]
     trees: Mapping[str, tuple[str, ...]]
 
 
@@ -73,7 +72,7 @@ def fold_name(name: str) -> str:
 
 def find_terms(text: str) -> list[Term]:
     """The terms of a text in order; none overlaps another. Linear in the length of the text."""
-    return list(_terms(text, vocabulary()))
+    return list(_terms(text))
 
 
 def places(concept: str) -> tuple[str, ...]:
@@ -95,8 +94,7 @@ def vocabulary() -> Vocabulary:
 def parse_vocabulary(lines: str) -> Vocabulary:
     """Read lines of `kind|concept|trees|name|name...`; the first line that has a name keeps it. Lines with # are left out."""
     names: dict[str, tuple[str, str]] = {}
-    heads: dict[str, bool] = {}
-    reach: dict[str, int] = {}
+    heads: dict[str, dict[str, int]] = {}
     trees: dict[str, tuple[str, ...]] = {}
     for line in lines.splitlines():
         if line.startswith("#"):
@@ -108,42 +106,45 @@ def parse_vocabulary(lines: str) -> Vocabulary:
         for name in found:
             names.setdefault(name, entry)
             first, _, others = name.partition(" ")
+            behind = heads.setdefault(fold_word(name) if name.isupper() and not others else first, {})
             if others:
-                heads[first] = True
-                head = f"{first} {others.partition(' ')[0]}"
-                reach[head] = max(reach.get(head, 0), name.count(" ") + 1)
-            else:
-                heads.setdefault(fold_word(name) if name.isupper() else name, False)
-    return Vocabulary(names, heads, reach, trees)
+                second = others.partition(" ")[0]
+                behind[second] = max(behind.get(second, 0), name.count(" ") + 1)
+    return Vocabulary(names, heads, trees)
 
 
-def _terms(text: str, known: Vocabulary) -> Iterator[Term]:
+@lru_cache(maxsize=65536)
+def _head(word: str) -> tuple[Mapping[str, int], tuple[str, str] | None] | None:
+    """What `heads` and `names` say of a word as it is written, in one look; None for a word that opens no name."""
+    known, folded = vocabulary(), fold_word(word)
+    alone = known.names.get(folded) or (known.names.get(word) if word.isupper() else None)
+    behind = known.heads.get(folded)
+    return (behind, alone) if behind or (alone and behind is not None) else None
+
+
+def _terms(text: str) -> Iterator[Term]:
     pieces = _WORD.split(text)  # what stands between the words, and the words
     ends = list(accumulate(map(len, pieces)))
-    raw = pieces[1::2]
-    folded = list(map(fold_word, raw))
-    heads, free = known.heads, 0
-    for index in [index for index, word in enumerate(folded) if word in heads]:
+    words = [*pieces[1::2], ""]
+    free = 0
+    for index, (behind, alone) in [(index, head) for index, head in enumerate(map(_head, words)) if head]:
         if index < free:
             continue
-        reach = known.reach.get(" ".join(folded[index : index + 2]), 1) if heads[folded[index]] else 1
-        for length, (kind, concept) in _longest(raw[index], folded[index : index + reach], known):
+        reach = behind.get(fold_word(words[index + 1]), 0) if behind else 0
+        longer = _longer(words[index : index + reach]) if reach else []
+        for length, entry in [*longer, (1, alone)] if alone else longer:
             start, end = ends[2 * index], ends[2 * (index + length) - 1]
             if length == 1 or not _BREAK.search(text, start, end):
-                yield Term(start, end, kind, concept)
+                yield Term(start, end, *entry)
                 free = index + length
                 break
 
 
-def _longest(raw: str, folded: list[str], known: Vocabulary) -> Iterator[tuple[int, tuple[str, str]]]:
-    """The names that the words begin with, the longest first: number of words, kind and concept. `raw`: the first word as written."""
-    for length in range(len(folded), 1, -1):
-        entry = known.names.get(" ".join(folded[:length]))
-        if entry:
-            yield length, entry
-    entry = known.names.get(folded[0]) or (known.names.get(raw) if raw.isupper() else None)
-    if entry:
-        yield 1, entry
+def _longer(words: Sequence[str]) -> list[tuple[int, tuple[str, str]]]:
+    """Number of words, kind and concept of the names of several words that the words begin with, the longest first."""
+    folded, names = list(map(fold_word, words)), vocabulary().names
+    found = ((length, names.get(" ".join(folded[:length]))) for length in range(len(folded), 1, -1))
+    return [(length, entry) for length, entry in found if entry]
 
 
 def _singular(word: str) -> str:

@@ -11,6 +11,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
+from transforms.checks.facts import Fact, find_facts
 from transforms.checks.naming import Naming
 from transforms.checks.wording import Wording
 from transforms.dates import Date, find_dates
@@ -18,9 +19,10 @@ from transforms.negation import Scopes, find_scopes
 from transforms.quantities import Quantity, quantities
 from transforms.sections import Page, fold, read_page
 from transforms.sentences import split_sentences
-from transforms.terms import Term, find_terms
+from transforms.terms import Term, find_terms, parts
 
-_WORD = re.compile(r"[^\W_]+(?:[.,'\u2019/-][^\W_]+)*")
+# The engine takes an optional group more quickly than a repeated one, and most words have one part or two.
+_WORD = re.compile(r"[^\W_]++(?:[.,'\u2019/-][^\W_]++(?:[.,'\u2019/-][^\W_]++)*+)?+")
 # Rows of EVIDENCE_TYPE.
 Evidence = Sequence[Mapping[str, Any]]
 Span = tuple[int, int]
@@ -146,6 +148,26 @@ class Case:
         return Naming(self.summary_terms, self.summary_wording.words)
 
     @cached_property
+    def facts(self) -> Sequence[Fact]:
+        """The note's drugs, problems and procedures with their weights, in order."""
+        return find_facts(self.note_terms, self.page, self.note_scopes)
+
+    @cached_property
+    def omitted(self) -> Sequence[Fact]:
+        """The facts that the summary does not name: of a combined drug no part, of other things no kind."""
+        return [fact for fact in self.facts if not self._tells(fact.term)]
+
+    def _tells(self, term: Term) -> bool:
+        if term.kind == "drug":
+            return not self.summary_naming.concepts.isdisjoint(parts(term.concept))
+        return self.summary_naming.has(term.concept, self.text[term.start : term.end])
+
+    @cached_property
+    def is_whole(self) -> bool:
+        """Whether the summary is the note, but for white space around it."""
+        return self.summary.strip() == self.text.strip()
+
+    @cached_property
     def verbatim_at(self) -> int | None:
         """Where the summary stands in the note as it is, with white space or an end of the note on either side; None if it does not."""
         start = self.text.find(self.summary) if self.summary.strip() else -1
@@ -201,12 +223,13 @@ class Case:
         if self.is_all_copied:
             return ()
         dates = self.summary_dates
-        found = (q for q in quantities(self.summary) if q.stated and not self.is_copied(q.start))
+        wording = self.summary_wording
+        found = (q for q in quantities(self.summary, wording.words, wording.starts) if q.stated and not self.is_copied(q.start))
         return tuple(sorted((q for q in found if not any(d.start <= q.start < d.end for d in dates)), key=lambda q: q.start))
 
     @cached_property
     def note_quantities(self) -> tuple[Quantity, ...]:
-        return tuple(quantities(self.text))
+        return tuple(quantities(self.text, self.note_wording.words, self.note_wording.starts))
 
     @cached_property
     def numbers(self) -> Mapping[str, Sequence[Quantity]]:

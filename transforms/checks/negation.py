@@ -9,7 +9,7 @@ from itertools import islice, takewhile
 from transforms.checks.case import Case, Flag, Span
 from transforms.checks.wording import FUNCTION_WORDS, Wording
 from transforms.lexicon import word_set
-from transforms.negation import Scopes
+from transforms.negation import Scopes, is_within
 
 _MAX_PHRASE = 4
 _MIN_HEAD = 3  # letters
@@ -116,12 +116,6 @@ def _is_qualified(wording: Wording, place: int) -> bool:
 
 
 def _polarity(scopes: Scopes, offset: int) -> str:
-    if _is_within(scopes.open, offset):
+    if is_within(scopes.open, offset):
         return "open"
-    return "denied" if _is_within(scopes.denied, offset) else "affirmed"
-
-
-def _is_within(spans: Sequence[Span], offset: int) -> bool:
-    """Whether a character lies in one of the spans, which are in order of their starts; of overlapping ones the last four are looked at."""
-    index = bisect_right(spans, offset, key=lambda span: span[0])
-    return any(start <= offset < end for start, end in spans[max(0, index - 4) : index])
+    return "denied" if is_within(scopes.denied, offset) else "affirmed"

@@ -22,9 +22,12 @@ def check_patient(case: Case) -> Iterator[Flag]:
     """PATIENT_MISMATCH: the summary states another age, another sex or another name than the note does."""
     if case.is_all_copied:
         return
-    (age, sex), (its_age, its_sex) = read_demographics(case.page), read_demographics(case.summary_page)
-    yield from _age(case, age, its_age)
-    yield from _sex(case, sex, its_sex)
+    its_age, its_sex = read_demographics(case.summary_page)
+    told = _sex_of(case.summary_wording, its_sex)
+    if its_age or told:
+        age, sex = read_demographics(case.page)
+        yield from _age(case, age, its_age)
+        yield from _sex(case, _sex_of(case.note_wording, sex) if told else None, told)
     yield from _names(case)
 
 
@@ -36,10 +39,9 @@ def _age(case: Case, known: dict[str, Any] | None, stated: dict[str, Any] | None
             yield Flag("PATIENT_MISMATCH", stated["start"], stated["end"], known["start"], known["end"])
 
 
-def _sex(case: Case, known: dict[str, Any] | None, stated: dict[str, Any] | None) -> Iterator[Flag]:
-    note, summary = _sex_of(case.note_wording, known), _sex_of(case.summary_wording, stated)
-    if note and summary and note[0] != summary[0] and not case.is_copied(summary[1][0]):
-        yield Flag("PATIENT_MISMATCH", *summary[1], *note[1])
+def _sex(case: Case, known: tuple[str, Span] | None, stated: tuple[str, Span] | None) -> Iterator[Flag]:
+    if known and stated and known[0] != stated[0] and not case.is_copied(stated[1][0]):
+        yield Flag("PATIENT_MISMATCH", *stated[1], *known[1])
 
 
 def _sex_of(wording: Wording, leaf: dict[str, Any] | None) -> tuple[str, Span] | None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from schemas.rejection import Reason
+from transforms.formats.nesting import on_free_stack
 
 FORMATS = ("parquet", "jsonl", "csv", "text", "fhir", "ccda", "hl7")
 
-# What a suffix says. `.json` and its kin may hold FHIR as well: `sniff` looks inside.
+# What a suffix says. `.json` and its kin may hold FHIR as well: `find_layout` looks inside.
 _SUFFIXES = {
     ".parquet": "parquet",
     ".parq": "parquet",
@@ -31,8 +31,6 @@ _SUFFIXES = {
 }
 _COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 SUFFIXES = tuple(_SUFFIXES)
-# The value may be cut off, or be no string.
-_RESOURCE_TYPE = re.compile(r'"resourceType"\s*:?\s*"?(\w*)')
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,32 +91,6 @@ def _split_suffix(path: str) -> tuple[str, str]:
     return (stem, f".{end.lower()}") if dot and "/" not in end else (path, "")
 
 
-def sniff(head: str) -> str:
-    """`fhir` when the text begins with a FHIR resource, else `jsonl`. `head` is the beginning of a file, cut anywhere."""
-    return "jsonl" if resource_type(head) is None else "fhir"
-
-
-def resource_type(head: str) -> str | None:
-    """The type of the FHIR resource that a text begins with, None where it is none. `head` is the beginning of a file, cut anywhere."""
-    start = head.lstrip("\ufeff \t\r\n").removeprefix("[").lstrip()
-    # A resource names its type in its first level; a note whose text quotes one does not begin an object with it.
-    depth, in_string, position = 0, False, 0
-    while position < len(start):
-        mark = start[position]
-        if in_string:
-            position += 2 if mark == "\\" else 1
-            in_string = mark != '"'
-            continue
-        if depth == 1 and (found := _RESOURCE_TYPE.match(start, position)):
-            return found[1]
-        in_string = mark == '"'
-        depth += (mark in "{[") - (mark in "}]")
-        position += 1
-        if depth <= 0:
-            break
-    return None
-
-
 def json_text(value: Any) -> str:
     """A pass-through value as text: strings as they are, the rest as compact JSON."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return value if isinstance(value, str) else on_free_stack(json.dumps, value, ensure_ascii=False, separators=(",", ":"))

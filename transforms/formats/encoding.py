@@ -37,11 +37,18 @@ def bom_length(head: bytes) -> int:
 
 
 def _whole_sequences(source: Iterable[bytes]) -> Iterator[bytes]:
-    """The chunks, cut anew so that none ends within a sequence of UTF-8: what is found does not depend on the chunks."""
+    """The chunks, cut anew so that none ends within a sequence of UTF-8, and the first is no shorter than the head: what is found does not
+    depend on the chunks.
+    """
     held = b""
+    least = _HEAD_BYTES
     try:
         for data in source:
             data = held + data
+            if len(data) < least:
+                held = data
+                continue
+            least = 0
             leads = [place for place in range(max(len(data) - 3, 0), len(data)) if data[place] >= 0xC0]
             cut = leads[0] if leads else len(data)
             held = data[cut:]

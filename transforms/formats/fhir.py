@@ -17,6 +17,7 @@ from transforms.formats import Document
 from transforms.formats.ccda import cda_text
 from transforms.formats.content import KINDS, UnusableError, charset_of, clean, decode, kind_of, text_of, unbase64
 from transforms.formats.markup import html_to_text
+from transforms.formats.nesting import on_free_stack
 
 Resource = Mapping[str, Any]
 
@@ -30,17 +31,29 @@ _WITHDRAWN = "entered-in-error"
 def documents(data: bytes) -> Iterator[Document]:
     """The notes of a JSON file, in order: a Bundle of any type, bundles in bundles, a list, a single resource, or several of these.
 
-    Never raises: from where JSON cannot be read on, the rest is one document with the problem CONTENT_UNREADABLE.
+    Never raises: from where JSON cannot be read on, the rest is one document with the problem CONTENT_UNREADABLE, and after it those lines
+    of the rest that are an object each.
     """
+    text = decode(data, json.detect_encoding(data)).strip(_BLANKS)
+    position = 0
     try:
-        text = decode(data, json.detect_encoding(data)).strip(_BLANKS)
-        position = 0
         while position < len(text) or position == 0:
-            root, position = _DECODER.raw_decode(text, position)
+            root, position = on_free_stack(_DECODER.raw_decode, text, position)
             yield from _notes(root)
             position = _BETWEEN.match(text, position).end()  # type: ignore[union-attr]
     except (ValueError, RecursionError):
         yield Document({}, Reason.CONTENT_UNREADABLE)
+        yield from _salvaged(text[position:])
+
+
+def _salvaged(text: str) -> Iterator[Document]:
+    """The notes of the lines that are a resource by themselves, of a text that is broken somewhere."""
+    for line in text.split("\n"):
+        try:
+            root = on_free_stack(_DECODER.decode, line) if line.startswith("{") else None
+        except (ValueError, RecursionError):
+            continue
+        yield from _notes(root)
 
 
 def document(resource: Resource) -> Document | None:

@@ -11,6 +11,7 @@ from schemas.commit import Layout
 from schemas.rejection import Reason
 from transforms.formats import Row
 from transforms.formats.encoding import bom_length
+from transforms.formats.nesting import on_free_stack
 from transforms.formats.stream import Line, StreamBroken, lines
 
 _SPACE = re.compile(r"[ \t\r\n\ufeff]*")
@@ -50,7 +51,7 @@ def parsed_line(line: Line, encoding: str) -> Row:
 
 def _object(text: str) -> Mapping[str, Any] | None:
     try:
-        value = _DECODER.decode(text)
+        value = on_free_stack(_DECODER.decode, text)
     # Too deep a nesting; a number of more digits than Python converts; not JSON.
     except (RecursionError, ValueError):
         return None
@@ -58,28 +59,29 @@ def _object(text: str) -> Mapping[str, Any] | None:
 
 
 def json_rows(text: str) -> Iterator[Row]:
-    """The objects of a file that is one object or a list of them. All rows have offset 0; lines are those on which the objects begin.
+    """The objects of a file that is one object or a list of them, or several such. All rows have offset 0; lines are those on which the
+    objects begin.
 
-    Where an element cannot be read, it and what follows is one last row: in a list nothing says where the next element begins.
+    Where an element cannot be read, it and what follows is one last row: in a list nothing says where the next element begins. A list that
+    does not end gives a last row that says so.
     """
     counted = _LineCounter(text)
-    position = _space(text, 0)
-    listed = text.startswith("[", position)
-    if listed:
-        position = _space(text, position + 1)
-    while position < len(text) and not (listed and text[position] == "]"):
+    position = _SPACE.match(text).end()  # type: ignore[union-attr]
+    listed = False
+    while position < len(text):
         line = counted.at(position)
-        try:
-            value, position = _DECODER.raw_decode(text, position)
-        except (RecursionError, ValueError):
-            yield Row(0, line, None, _why_unreadable(text, listed))
-            return
-        yield Row(0, line, value) if isinstance(value, dict) else Row(0, line, None, Reason.LINE_MALFORMED)
+        if text[position] == ("]" if listed else "["):
+            listed, position = not listed, position + 1
+        else:
+            try:
+                value, position = on_free_stack(_DECODER.raw_decode, text, position)
+            except (RecursionError, ValueError):
+                yield Row(0, line, None, _why_unreadable(text, listed))
+                return
+            yield Row(0, line, value) if isinstance(value, dict) else Row(0, line, None, Reason.LINE_MALFORMED)
         position = _BETWEEN.match(text, position).end()  # type: ignore[union-attr]
-
-
-def _space(text: str, position: int) -> int:
-    return _SPACE.match(text, position).end()  # type: ignore[union-attr]
+    if listed:
+        yield Row(0, counted.at(position), None, Reason.FILE_TRUNCATED)
 
 
 def _why_unreadable(text: str, listed: bool) -> Reason:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from schemas.commit import Layout
-from transforms.formats import Row, fhir, resource_type, sniff, suffix_of
+from transforms.formats import Row, fhir, suffix_of
 from transforms.formats.delimited import delimited_rows, find_dialect
 from transforms.formats.documents import document_row, document_rows
 from transforms.formats.encoding import detect_encoding
+from transforms.formats.first_object import FirstObject, first_object
 from transforms.formats.jsonl import jsonl_rows
-from transforms.formats.stream import StreamBroken, chunks, is_recoded
+from transforms.formats.nesting import on_free_stack
+from transforms.formats.stream import MAX_DOCUMENT_BYTES, StreamBroken, chunks, is_recoded
 
 # What is looked at to tell a format or a dialect.
 _HEAD_BYTES = 256 * 1024
 _WHOLE = ("text", "ccda", "hl7")
+# Not str.splitlines: it also cuts at characters that may stand in a string.
+_LINE_END = re.compile(r"\r\n|\n|\r")
+_DECODER = json.JSONDecoder()
 # These parsers find the encoding in the document itself.
 _DECODES_ITSELF = ("ccda", "hl7")
 
@@ -48,15 +54,15 @@ def find_layout(file: BinaryIO, name: str, options: ReadOptions, wanted: Collect
     layout = replace(bare, encoding=_encoding(file, bare, options))
     if layout.format == "text":
         return layout
-    head = _head(file, layout)
     if layout.format == "csv":
+        head = _head(file, layout)
         delimiter = None if options.delimiter == "auto" else options.delimiter
         found = find_dialect(_whole_lines(head), _after_recoding(layout), wanted, delimiter, _inner_suffix(name))
         return replace(layout, whole=False, delimiter=found.delimiter, quote=found.quote, columns=found.columns)
-    text = head.decode(_after_recoding(layout), "replace")
-    form = sniff(text) if options.format == "auto" else layout.format
+    text, first = _beginning(file, layout)
+    form = first.format if options.format == "auto" else layout.format
     # A bundle holds many notes, even when it stands on one line.
-    whole = not _is_one_per_line(text) or (form == "fhir" and resource_type(text) == "Bundle")
+    whole = not _is_one_per_line(text) or (form == "fhir" and first.resource_type == "Bundle")
     return replace(layout, format=form, whole=whole)
 
 
@@ -71,7 +77,19 @@ def _encoding(file: BinaryIO, layout: Layout, options: ReadOptions) -> str:
     return detect_encoding(chunks(file, layout))
 
 
-def _head(file: BinaryIO, layout: Layout) -> bytes:
+def _beginning(file: BinaryIO, layout: Layout) -> tuple[str, FirstObject]:
+    """As much of a JSON file as it takes to tell its first object: databases write the type of a resource last."""
+    length = _HEAD_BYTES
+    while True:
+        head = _head(file, layout, length)
+        text = head.decode(_after_recoding(layout), "replace")
+        first = first_object(text)
+        if first.is_told or len(head) < length or length >= MAX_DOCUMENT_BYTES:
+            return text, first
+        length *= 16
+
+
+def _head(file: BinaryIO, layout: Layout, length: int = _HEAD_BYTES) -> bytes:
     """The first bytes, recoded; what a break leaves of them."""
     file.seek(0)
     parts: list[bytes] = []
@@ -80,11 +98,11 @@ def _head(file: BinaryIO, layout: Layout) -> bytes:
         for data in chunks(file, layout):
             parts.append(data)
             size += len(data)
-            if size >= _HEAD_BYTES:
+            if size >= length:
                 break
     except StreamBroken:
         pass
-    return b"".join(parts)[:_HEAD_BYTES]
+    return b"".join(parts)[:length]
 
 
 def _whole_lines(head: bytes) -> list[bytes]:
@@ -99,16 +117,32 @@ def _inner_suffix(name: str) -> str:
 
 def _is_one_per_line(text: str) -> bool:
     """Whether the text's first line is an object by itself: then each line is one. A file that is one line is read by lines, too."""
-    first = text.lstrip("\ufeff \t\r\n").splitlines()
-    if not first or not first[0].startswith("{"):
-        return not text.lstrip("\ufeff \t\r\n").startswith(("[", "{"))
-    if len(first) == 1:
+    text = text.lstrip("\ufeff \t\r\n")
+    if not text.startswith("{"):
+        return not text.startswith("[")
+    first, *others = filter(None, map(str.strip, _LINE_END.split(text)))
+    if not others or _is_object(first):
         return True
+    # A broken first line of many, or the first line of an object written over several.
+    return (len(first) > 2 and first.endswith("}")) or (any(map(_is_object, others)) and _is_broken(text))
+
+
+def _is_object(line: str) -> bool:
     try:
-        return isinstance(json.loads(first[0]), dict)
+        return isinstance(on_free_stack(json.loads, line), dict)
     except (RecursionError, ValueError):
-        # A broken first line of many, or the first line of an object written over several.
-        return len(first[0].strip()) > 2 and first[0].rstrip().endswith("}")
+        return False
+
+
+def _is_broken(text: str) -> bool:
+    """Whether a text that begins with an object has a fault other than being cut off: one before its last line."""
+    try:
+        on_free_stack(_DECODER.raw_decode, text)
+    except json.JSONDecodeError as error:
+        return _LINE_END.search(text.rstrip(), error.pos) is not None
+    except (RecursionError, ValueError):
+        pass
+    return False
 
 
 _DELIMITER_NAMES = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
