@@ -34,7 +34,7 @@ ROWS_PER_GROUP = 1_000
 PATIENTS_PER_NOTE = 0.4
 # One rotation of dirty rows in so many has a huge note, or they would outweigh all the others.
 HUGE_EVERY = 50
-HUGE_CHARACTERS = 240_000
+HUGE_CHARACTERS = 201_000
 
 SAMPLE_SCHEMA = pa.schema([*NOTE_SCHEMA, pa.field("department", pa.string())])
 GOLD_SCHEMA = pa.schema([pa.field("note_id", pa.string()), pa.field("record", RECORD_TYPE)])

@@ -73,7 +73,7 @@ def _by_part(mentions: Iterator[_Mention]) -> Mapping[str, list[_Mention]]:
 
 def _mentions(wording: Wording, lower: str, text: str) -> Iterator[_Mention]:
     """Sides with the body part behind them."""
-    for place in sorted(place for side in ("left", "right", "bilateral", "both") for place in wording.places.get(side, ())):
+    for place in sorted(place for side in ("left", "right", "bilateral", "both") for place in wording.places(side)):
         match = _SIDE.match(lower, wording.starts[place])
         if match and lower[match.start() - 1 : match.start()] != "/":
             yield from _mention(match)

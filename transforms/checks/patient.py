@@ -53,7 +53,7 @@ def _sex_of(wording: Wording, leaf: dict[str, Any] | None) -> tuple[str, Span] |
 
 
 def _sex_by_pronouns(wording: Wording, least: int) -> tuple[str, Span] | None:
-    places = {sex: [place for word in words for place in wording.places.get(word, ())] for sex, words in _PRONOUNS.items()}
+    places = {sex: [place for word in words for place in wording.places(word)] for sex, words in _PRONOUNS.items()}
     total = sum(map(len, places.values()))
     for sex, found in places.items():
         if len(found) >= max(least, _SHARE * total):

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
+from itertools import accumulate
 
 from transforms.lexicon import word_set
 
 Span = tuple[int, int]
 
-_WORD = re.compile(r"[^\W\d_][^\W_]*")
+_WORD = re.compile(r"([^\W\d_][^\W_]*)")
 # Words that are no part of a phrase: between two words of a phrase none of them may stand.
 FUNCTION_WORDS = word_set(
     "a an the and or nor of in on at to for from with by as is are was were be been being has have had having do does did will would can",
@@ -37,42 +37,41 @@ class Wording:
     """The words of a text in lower case. Places are indexes of words; spans are characters, ends exclusive."""
 
     def __init__(self, folded: str) -> None:
-        self._folded = folded
-        self._matches = list(_WORD.finditer(folded))
+        # Quicker than a match object per word: what stands between the words, and the words, in turn.
+        pieces = _WORD.split(folded)
+        ends = list(accumulate(map(len, pieces)))
+        self.words: Sequence[str] = pieces[1::2]
+        self.starts: Sequence[int] = ends[:-1:2]
+        self._ends = ends[1::2]
 
     def __repr__(self) -> str:
-        return f"Wording({len(self._matches)} words)"
-
-    @cached_property
-    def words(self) -> Sequence[str]:
-        return [match.group() for match in self._matches]
+        return f"Wording({len(self.words)} words)"
 
     @cached_property
     def stems(self) -> Sequence[str]:
         return list(map(stem, self.words))
 
     @cached_property
-    def starts(self) -> Sequence[int]:
-        return [match.start() for match in self._matches]
+    def _known(self) -> frozenset[str]:
+        return frozenset(self.stems)
 
-    @cached_property
-    def places(self) -> Mapping[str, Sequence[int]]:
-        """Stem -> where it stands, in order."""
-        found: dict[str, list[int]] = defaultdict(list)
-        for place, each in enumerate(self.stems):
-            found[each].append(place)
-        return dict(found)
+    def places(self, stem: str) -> Iterator[int]:
+        """Where a stem stands, in order. Few are ever asked for, so that no index of all is made."""
+        place = -1
+        for _ in range(self.stems.count(stem) if stem in self._known else 0):
+            place = self.stems.index(stem, place + 1)
+            yield place
 
-    @cached_property
-    def is_content(self) -> Sequence[bool]:
+    def is_content(self, place: int) -> bool:
         """Whether a word is more than a function word."""
-        return [len(word) > 2 and word not in FUNCTION_WORDS for word in self.words]
+        word = self.words[place]
+        return len(word) > 2 and word not in FUNCTION_WORDS
 
     def around(self, place: int, length: int, reach: int, low: int = 0, high: int | None = None) -> frozenset[str]:
         """The stems of the content words up to `reach` words before and behind a phrase of `length` words, within [low, high)."""
         before = range(max(low, place - reach), place)
         behind = range(place + length, min(len(self.words) if high is None else high, place + length + reach))
-        return frozenset(self.stems[i] for side in (before, behind) for i in side if self.is_content[i])
+        return frozenset(self.stems[i] for side in (before, behind) for i in side if self.is_content(i))
 
     def near(self, start: int, end: int, reach: int) -> frozenset[str]:
         """As `around`, for the words that begin within the characters [start, end)."""
@@ -81,10 +80,10 @@ class Wording:
 
     def span(self, first: int, last: int) -> Span:
         """Characters of the words first to last, both included."""
-        return self._matches[first].start(), self._matches[last].end()
+        return self.starts[first], self._ends[last]
 
     def find(self, phrase: Sequence[str]) -> Iterator[int]:
         """The places where the stems of a phrase begin, one directly after the other."""
-        for place in self.places.get(phrase[0], ()):
+        for place in self.places(phrase[0]):
             if all(self.stems[place + i : place + i + 1] == [each] for i, each in enumerate(phrase)):
                 yield place
