@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -8,6 +10,7 @@ from transforms.engine import Completion, DecodeSettings, Request
 from transforms.engine.echo import EchoEngine
 from transforms.prompts import Passage, Prompt, Prompts, language_of, window_prompts
 from transforms.reduce import Answer, summarize
+from transforms.selection import SelectionFormat
 from transforms.sentences import split_sentences
 
 
@@ -62,3 +65,22 @@ def test_windows_without_a_word_to_say_give_an_empty_summary() -> None:
     [answer] = summarize([passage], language, lambda p: window_prompts(p, language, 0, engine), silent)  # type: ignore[arg-type]
     assert (answer.summary.text, answer.error) == ("", None)
     assert answer.windows == len(answer.completions) > 1
+
+
+def test_chosen_lines_of_many_windows_are_chosen_among_without_what_stands_between_them() -> None:
+    """More lines than markers, and between them text that no window chose: each level asks for fewer windows than the one before."""
+    lines = [f"Line {number} of the chart says six." for number in range(400)]
+    text = "\n".join(lines)
+    fmt = SelectionFormat(8, 4, (), budget_words=30, budget_share=0.5, max_source_tokens=120, max_new_tokens=8)
+    engine, calls = EchoEngine(), []
+    language = language_of("", None, fmt, engine)
+
+    def choose_every_other(prompts: list[Prompt]) -> list[Completion]:
+        calls.append(len(prompts))
+        return [Completion("<m1> <m3> <m5> <m7>") for _ in prompts]
+
+    passage = Passage(text, 0, len(text), tuple(split_sentences(text)))
+    [answer] = summarize([passage], language, lambda p: window_prompts(p, language, 1, engine), choose_every_other)  # type: ignore[arg-type]
+    assert len(calls) > 2 and all(later < earlier for earlier, later in pairwise(calls))
+    assert answer.dropped == 0
+    assert set(answer.summary.text.split(". ")) <= {line.removesuffix(".") for line in lines} | set(lines)

@@ -128,6 +128,16 @@ def test_windows_are_whole_sentences_and_neighbours_share_some() -> None:
     assert min(sizes) > 0.7 * max(sizes)
 
 
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=60), st.integers(4, 40), st.integers(0, 3), st.integers(1, 9))
+def test_a_window_has_no_more_pieces_than_allowed(lengths: list[int], room: int, overlap: int, most: int) -> None:
+    ends = [sum(lengths[: i + 1]) for i in range(len(lengths))]
+    spans = [(end - length, end) for end, length in zip(ends, lengths, strict=True)]
+    tokens = [(i, i + 1) for i in range(ends[-1])]
+    windows = cut_windows(tokens, spans, room, overlap, 0, most)
+    assert all(len(window.pieces) <= most for window in windows)
+    assert tokens_outside(tokens, [(window.start, window.end) for window in windows]) == 0
+
+
 def test_windows_know_their_number() -> None:
     text = "One two three. Four five. Six. Seven eight nine ten."
     [tokens] = EchoEngine().tokenize([text])

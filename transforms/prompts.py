@@ -100,6 +100,9 @@ class Language(Protocol):
     def marks(self) -> int:
         """Tokens added to every sentence."""
 
+    def most(self, passage: Passage) -> int | None:
+        """Sentences that one window of the passage may have, None for any number."""
+
     def prompt(self, passage: Passage) -> Prompt:
         """The passage as one prompt, whatever its length."""
 
@@ -124,6 +127,9 @@ class PlainLanguage:
 
     def prompt(self, passage: Passage) -> Prompt:
         return Prompt(self.prefix + passage.text[passage.start : passage.end], passage)
+
+    def most(self, passage: Passage) -> int | None:
+        return None
 
     def offsets(self, passage: Passage, engine: Tokenizes) -> list[Span]:
         [tokens] = engine.tokenize([passage.text[passage.start : passage.end]])
@@ -152,6 +158,10 @@ class SelectionLanguage:
     def prompt(self, passage: Passage) -> Prompt:
         marked = mark_source(passage.text, passage.sentences, self.fmt, wanted_words=passage.budget_words)
         return Prompt(marked.source, passage, marked)
+
+    def most(self, passage: Passage) -> int | None:
+        # More sentences than markers are joined with what stands between them; between chosen sentences stands what was not chosen.
+        return None if passage.budget_words is None else self.fmt.n_markers
 
     def offsets(self, passage: Passage, engine: Tokenizes) -> list[Span]:
         tokenized = engine.tokenize([passage.text[start:end] for start, end in passage.sentences])
@@ -204,12 +214,12 @@ def window_prompts(passage: Passage, language: Language, overlap: int, engine: T
     offsets = language.offsets(passage, engine)
     room = language.room
     while True:
-        windows = cut_windows(offsets, passage.sentences, room, overlap, language.marks)
+        windows = cut_windows(offsets, passage.sentences, room, overlap, language.marks, language.most(passage))
         prompts = tuple(language.prompt(_part(passage, window)) for window in windows)
         excess = _excess(prompts, language, engine)
         if excess <= 0 or room == 1:
             return Prompts(prompts, tokens_outside(offsets, [(window.start, window.end) for window in windows]))
-        room = max(1, room - excess)
+        room -= min(excess, max(1, room // 2))
 
 
 def _part(passage: Passage, window: Window) -> Passage:

@@ -36,19 +36,22 @@ class Piece:
     tokens: int
 
 
-def cut_windows(offsets: Sequence[Span], sentences: Sequence[Span], room: int, overlap: int = 0, marks: int = 0) -> tuple[Window, ...]:
+def cut_windows(
+    offsets: Sequence[Span], sentences: Sequence[Span], room: int, overlap: int = 0, marks: int = 0, most: int | None = None
+) -> tuple[Window, ...]:
     """The windows of a text, in order.
 
     offsets: character spans [start, end) of the text's tokens, ascending. sentences: character spans, ascending; needed for any token.
     room: tokens per window, at least 1, with `marks` tokens more counted for every piece. overlap: sentences that neighbours share, as far
-    as they fill no more than half a window. The windows are about equally long.
+    as they fill no more than half a window. most: pieces per window. The windows are about equally long.
     Every token lies wholly in a window and every window goes further than the one before. A piece whose own tokens and marks exceed the
     room stands alone; so it goes for a single token only.
     """
     pieces = cut_pieces(offsets, sentences, max(1, room - marks))
     if not pieces:
         return ()
-    ranges = balance([piece.tokens + marks for piece in pieces], room, overlap)
+    least = ceil(room / most) if most else 0
+    ranges = balance([max(piece.tokens + marks, least) for piece in pieces], room, overlap)
     spans = [tuple((piece.start, piece.end) for piece in pieces[first:last]) for first, last in ranges]
     bounds = [(min(start for start, _ in inner), max(end for _, end in inner)) for inner in spans]
     return tuple(Window(*bound, i, len(spans), inner) for i, (bound, inner) in enumerate(zip(bounds, spans, strict=True)))
