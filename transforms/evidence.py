@@ -231,8 +231,11 @@ def sentence_kinds(evidence: pa.ChunkedArray) -> dict[str, int]:
 
 
 def _traced(batch: NoteBatch, aligner: Aligner) -> NoteBatch:
-    rows: Iterable[Any] = zip(batch.column("text"), sentence_spans(batch), batch.column("summary"), batch.column("evidence"), strict=True)
-    traced, done = batch.each(rows, lambda row: trace_summary(*row, aligner), Stage.EVIDENCE, Reason.EVIDENCE_FAILED)
+    def trace(row: tuple[str, Sequence[Span], str, Sequence[Row]]) -> list[Row]:
+        return trace_summary(*row, aligner)
+
+    rows = zip(batch.column("text"), sentence_spans(batch), batch.column("summary"), batch.column("evidence"), strict=True)
+    traced, done = batch.each(rows, trace, Stage.EVIDENCE, Reason.EVIDENCE_FAILED)
     column = pa.array(traced, EVIDENCE_TYPE)
     return replace(done, notes=done.notes.set_column(done.notes.schema.get_field_index("evidence"), "evidence", column))
 
