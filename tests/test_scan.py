@@ -66,11 +66,11 @@ def test_names_of_the_job_and_of_the_format(tmp_path: Path) -> None:
     ("name", "data"),
     [
         ("x.csv", b"\n \r\n".replace(b" ", b"")),
-        ("x.csv.gz", gzip.compress(b"")),
+        ("x.csv.gz", gzip.compress(b"", mtime=0)),
         ("x.csv", b"note_id,text\r\n"),
         ("x.csv", b"\xef\xbb\xbf"),
-        ("x.tsv.gz", gzip.compress(b"\n")),
-        ("x.jsonl.gz", gzip.compress(b"")),
+        ("x.tsv.gz", gzip.compress(b"\n", mtime=0)),
+        ("x.jsonl.gz", gzip.compress(b"", mtime=0)),
         ("x.json", b" []\n"),
     ],
 )
