@@ -142,8 +142,8 @@ _PARTS += [
 ]
 
 
-# Derandomized: where a fragment such as "-3" or "g" comes to stand behind another sentence's number, the two read as one quantity. That takes
-# sentences without an end mark, joined by a blank and without evidence, and about one search in a hundred finds one.
+# Derandomized: a fragment such as "-3" or "g" that comes to stand behind another sentence's number reads as one quantity with it. It takes
+# sentences without an end mark, joined by a blank and without evidence; now and then a random search finds such a row.
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(
     st.lists(st.sampled_from(_PARTS), min_size=1, max_size=14),
