@@ -26,7 +26,6 @@ from schemas.summary import SUMMARY_SCHEMA
 from transforms.checks import INFORMATIVE
 from transforms.sections import Page, read_page
 
-DEFAULT_FILE = "inspect.html"
 # By this an earlier page is known, which may be replaced.
 _MARK = b'<meta name="generator" content="chartmill inspect">'
 _HERE = Path(__file__).parent

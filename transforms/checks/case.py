@@ -76,10 +76,6 @@ class Case:
         return split_sentences(self.text)
 
     @cached_property
-    def summary_sentences(self) -> Sequence[Span]:
-        return split_sentences(self.summary)
-
-    @cached_property
     def page(self) -> Page:
         """The note with its sections."""
         return read_page(self.text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from schemas.commit import Layout
@@ -100,8 +100,3 @@ class _LineCounter:
         self._line += self._text.count("\n", self._position, position)
         self._position = position
         return self._line
-
-
-def all_keys(rows: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Every key of the objects' first level, in order of first appearance."""
-    return tuple(dict.fromkeys(key for row in rows for key in row))

@@ -20,7 +20,6 @@ from transforms.formats.stream import MAX_DOCUMENT_BYTES, StreamBroken, chunks, 
 
 # What is looked at to tell a format or a dialect.
 _HEAD_BYTES = 256 * 1024
-_WHOLE = ("text", "ccda", "hl7")
 # Not str.splitlines: it also cuts at characters that may stand in a string.
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _DECODER = json.JSONDecoder()
