@@ -88,22 +88,28 @@ def _first_tokens(places: Sequence[Span], sentences: Sequence[Span]) -> Iterator
 def _parts(places: Sequence[Span], first: int, last: int, room: int) -> Iterator[Piece]:
     count = ceil((last - first) / room)
     cuts = [first + (last - first) * i // count for i in range(count + 1)]
+    before = (-1, -1)
     for low, high in pairwise(cuts):
-        yield Piece(places[low][0], max(end for _, end in places[low:high]), high - low)
+        # Several tokens may stand at one character. A part that begins at theirs would repeat the one before, or not get past it.
+        start = places[low][0] if places[low][0] > before[0] else before[1]
+        end = max(end for _, end in places[low:high])
+        if end > before[1]:
+            yield Piece(start, end, high - low)
+            before = (start, end)
 
 
 def _spread(offsets: Sequence[Span]) -> list[Span]:
-    """Offsets with each token at a place of its own where a tokenizer gives several the same characters (all of a word), if there are
-    enough characters to go round."""
+    """Offsets with each token at a place of its own where a tokenizer gives several the same characters (all of a word); where a word
+    has fewer characters than tokens, some of them share one."""
     spread = list(offsets)
     low = 0
     for high in range(1, len(spread) + 1):
         if high < len(spread) and offsets[high] == offsets[low]:
             continue
         start, end = offsets[low]
-        if 1 < high - low <= end - start:
+        if 1 < high - low and 1 < end - start:
             cuts = [start + (end - start) * i // (high - low) for i in range(high - low + 1)]
-            spread[low:high] = pairwise(cuts)
+            spread[low:high] = [(at, max(at + 1, to)) for at, to in pairwise(cuts)]
         low = high
     return spread
 
