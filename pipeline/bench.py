@@ -56,3 +56,63 @@ def _scores(given: list[str]) -> dict[str, str]:
     if not all(name and column for name, column in pairs):
         raise ConfigurationError("--human: NAME=COLUMN, for instance --human hallucination=score")
     return dict(pairs)
+
+
+@bench.command(epilog="Example: `chartmill bench engine --shape distilbart-6-6 --requests 48`")
+def engine(
+    shape: Annotated[list[str] | None, typer.Option("--shape", help="Dimensions of a random model; repeat. [default: t5-small]")] = None,
+    beams: Annotated[int | None, typer.Option("--beams", min=1, help="1 is greedy; by default 1, or what --model ships.")] = None,
+    requests: Annotated[int, typer.Option("--requests", min=1, help="How many texts.")] = 24,
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Turns of each; medians are told.")] = 3,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads of each; by default all cores.")] = None,
+    dtype: Annotated[str, typer.Option("--dtype", help="Of our engine: auto, float32, bfloat16, int8.")] = "auto",
+    float32: Annotated[bool, typer.Option("--float32", help="Measure our engine in float32 too.")] = False,
+    peers: Annotated[str | None, typer.Option("--peers", help="With commas between; one_window is left out by default.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="A model instead of random weights, as of `run`; needs --input.")] = None,
+    source: Annotated[Path | None, typer.Option("--input", "-i", help="Parquet file with real texts.")] = None,
+    text_column: Annotated[str, typer.Option("--text-column", help="The texts.")] = "text",
+    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same weights and texts.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line last.")] = False,
+) -> None:
+    """Measure our engine against `model.generate()` and CTranslate2 on the same texts, by turns. Prints no text."""
+    from pipeline.bench_engine import USUAL_PEERS, Options, bench_notes, bench_shapes
+    from pipeline.bench_engine_table import print_engines
+    from transforms.engine.hardware import usable_cores
+    from transforms.models import resolve_model
+
+    if model is not None and source is None:
+        raise ConfigurationError("--model: random texts mean nothing to a real model; give --input too")
+    if source is not None and shape:
+        raise ConfigurationError("--shape: with --input there is a real model; leave out one of them")
+    names = USUAL_PEERS if peers is None else tuple(name.strip() for name in peers.split(",") if name.strip())
+    options = Options(beams, requests, repeats, threads or usable_cores(), dtype, names, float32, seed)
+    if source is None:
+        figures = bench_shapes(shape or ["t5-small"], options)
+    else:
+        folder = resolve_model(model or "default").folder
+        assert folder is not None
+        figures = bench_notes(folder, source, text_column, options)
+    print_engines(figures)
+    if as_json:
+        print(json.dumps({"exit_code": 0, **figures}, sort_keys=True), flush=True)
+
+
+@bench.command(epilog="Example: `chartmill bench job --input notes.parquet --model models/summarizer --requests 200`")
+def job(
+    source: Annotated[str | None, typer.Option("--input", "-i", help="Notes, as of `run`; by default synthetic ones.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="As of `run`; by default random weights of --shape.")] = None,
+    shape: Annotated[str, typer.Option("--shape", help="Dimensions of the random model.")] = "distilbart-6-6",
+    requests: Annotated[int, typer.Option("--requests", min=1, help="How many notes.")] = 64,
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Turns of each; medians are told.")] = 3,
+    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same notes and weights.")] = 0,
+    overrides: Annotated[list[str] | None, typer.Option("--set", "-s", help="Override a key of the job file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line last.")] = False,
+) -> None:
+    """Measure the whole job against its engine alone, and against a plain Beam pipeline of rows with `model.generate()`. Prints no text."""
+    from pipeline.bench_job import bench_job
+    from pipeline.bench_tables import print_job
+
+    figures = bench_job(source, model, shape=shape, count=requests, repeats=repeats, seed=seed, overrides=overrides or ())
+    print_job(figures)
+    if as_json:
+        print(json.dumps({"exit_code": 0, **figures}, sort_keys=True), flush=True)

@@ -36,6 +36,8 @@ app.add_typer(bench, name="bench")
 
 class Backend(StrEnum):
     TORCH = "torch"
+    GENERATE = "generate"
+    CTRANSLATE2 = "ctranslate2"
     ECHO = "echo"
 
 
@@ -52,7 +54,7 @@ Config = Annotated[Path | None, typer.Option("--config", "-c", help="Job file (s
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", "-s", help="Override a key of the job file: `--set gate.max_flagged_share=0.2`.")
 ]
-Engine = Annotated[Backend | None, typer.Option("--engine", help="`torch` generates; `echo` needs no model (for tests and load).")]
+Engine = Annotated[Backend | None, typer.Option("--engine", help="What generates: `torch`; `echo` needs no model (for tests and load).")]
 Model = Annotated[str | None, typer.Option("--model", help="`default`, a folder, an s3:// prefix, or a hub id with --allow-download.")]
 ShardNotes = Annotated[int | None, typer.Option("--shard-notes", help="Notes per commit, for files not planned before.")]
 Limit = Annotated[int | None, typer.Option("--limit", help="At least this many notes, rounded up to whole shards.")]

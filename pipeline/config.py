@@ -112,10 +112,11 @@ class TasksSection(Section):
 
 
 class EngineSection(Section):
-    backend: Literal["torch", "echo"] = "torch"
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    backend: Literal["torch", "generate", "ctranslate2", "echo"] = "torch"
+    dtype: Literal["auto", "float32", "bfloat16", "int8"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Auto | Annotated[int, Field(ge=1)] = "auto"
+    slots: Auto | Annotated[int, Field(ge=1)] = "auto"
     tokens_per_batch: Auto | Annotated[int, Field(ge=64)] = "auto"
     shard_notes: Auto | Annotated[int, Field(ge=1)] = "auto"
     delay_ms: Annotated[float, Field(ge=0)] = 0.0

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
-from importlib import metadata
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib import metadata, util
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import Job
+from pipeline.config import EngineSection, Job
 from pipeline.planning import PlanSettings
+from pipeline.runners import worker_processes
 from schemas.errors import ConfigurationError
 from schemas.expectations import Suite, load_suite
 from transforms.columns import ColumnMap
 from transforms.commit import CommitSettings, Provenance
-from transforms.engine import EngineSettings, resolve_device, resolve_dtype
+from transforms.engine import DTYPES, EngineError, EngineSettings, resolve_device, resolve_dtype
+from transforms.engine.families import folder_runs_natively
+from transforms.engine.hardware import usable_cores
 from transforms.evidence import check_mode
 from transforms.formats.layout import ReadOptions
 from transforms.generate import SummaryTask
+from transforms.ledger import plan_entries
 from transforms.models import NO_MODEL, ModelFiles, resolve_model
 from transforms.store import Store, open_store
 from transforms.verify import VerifySummaries
@@ -87,39 +92,88 @@ def code_version() -> str:
     return metadata.version("chartmill")
 
 
-def prepare(job: Job) -> PreparedJob:
-    """Resolve model, device, contract and version. Raises ConfigurationError for whatever cannot work, before anything is read."""
+def prepare(job: Job, beam_options: Sequence[str] = ()) -> PreparedJob:
+    """Resolve model, device, number format, threads, contract and version. Raises ConfigurationError for whatever cannot work, before any
+    note is read. `beam_options`: what the runner will get; some of them start processes that share the cores.
+    """
     try:
-        return _prepared(job)
+        return _prepared(job, beam_options)
     except ValueError as error:  # EngineError, SuiteError: they name the value and the choices
         raise ConfigurationError(str(error)) from None
 
 
-def _prepared(job: Job) -> PreparedJob:
+def _prepared(job: Job, beam_options: Sequence[str]) -> PreparedJob:
     if not job.output.uri:
         raise ConfigurationError("output.uri: empty; give a folder or an s3:// prefix (--output)")
     encryption = job.output.encryption.settings() if job.output.encryption else None
     store = open_store(job.output.uri, encryption)
     suite = load_suite(job.contract.suite)
+    _check_backend(job.engine.backend)
     echo = job.engine.backend == "echo"
     device = "cpu" if echo else resolve_device(job.engine.device)
-    dtype = "none" if echo else resolve_dtype(job.engine.dtype, device)
     model = NO_MODEL if echo else resolve_model(job.tasks.summary.model, allow_download=job.engine.allow_download)
     task = _summary_task(job, model)
-    decode = asdict(task.decode_settings())
-    engine = EngineSettings(
-        backend=job.engine.backend,
-        dtype=dtype if not echo else "auto",
-        device=device,
-        threads=None if job.engine.threads == "auto" else job.engine.threads,
-        tokens_per_batch=None if job.engine.tokens_per_batch == "auto" else job.engine.tokens_per_batch,
-        delay_ms=job.engine.delay_ms,
-    )
-    said = Provenance(model.id, model.sha256, job.engine.backend, dtype, json.dumps(decode, sort_keys=True))
+    decode = json.dumps(asdict(task.decode_settings()), sort_keys=True)
+    said = Provenance(model.id, model.sha256, job.engine.backend, "none", decode)
+    if not echo:
+        begun = _begun_dtype(store, lambda dtype: _version(job, suite, replace(said, dtype=dtype))) if job.engine.dtype == "auto" else None
+        said = replace(said, dtype=_dtype(job.engine, device, model, begun))
     check_mode(job.verify.evidence)
     VerifySummaries(job.verify.checks)  # names unknown checks now rather than in a worker
+    engine = _engine_settings(job, device, said.dtype, beam_options)
     shard_notes = _SHARD_NOTES[device] if job.engine.shard_notes == "auto" else job.engine.shard_notes
     return PreparedJob(job, store, suite, task, engine, _version(job, suite, said), said, shard_notes)
+
+
+def _check_backend(backend: str) -> None:
+    if backend == "ctranslate2" and util.find_spec("ctranslate2") is None:
+        raise ConfigurationError("engine.backend: ctranslate2 is not installed; pip install chartmill[ctranslate2], or choose torch")
+
+
+def _begun_dtype(store: Store, version_of: Callable[[str], str]) -> str | None:
+    """The number format in which runs of this job have begun in this output folder, the last one's if there are several.
+
+    The format is part of the version: were `auto` resolved again on another kind of CPU, that machine would begin all notes anew.
+    """
+    begun = {dtype: max((plan.modified for plan in plan_entries(store, version_of(dtype))), default=0.0) for dtype in DTYPES[1:]}
+    newest = max(begun, key=lambda dtype: begun[dtype])
+    return newest if begun[newest] else None
+
+
+def _dtype(section: EngineSection, device: str, model: ModelFiles, begun: str | None) -> str:
+    """What the weights will be in, so that provenance says what happened also where `torch` leaves a model to `generate()`."""
+    left = section.backend == "torch" and model.folder is not None and not folder_runs_natively(model.folder)
+    try:
+        return resolve_dtype(begun or section.dtype, device, "generate" if left else section.backend)
+    except EngineError as error:
+        if begun is None:
+            raise
+        raise ConfigurationError(
+            f"{error}. This output folder was begun in {begun}: go on where that can be had, or set engine.dtype to write all notes again"
+        ) from None
+
+
+def _engine_settings(job: Job, device: str, dtype: str, beam_options: Sequence[str]) -> EngineSettings:
+    section = job.engine
+    return EngineSettings(
+        backend=section.backend,
+        dtype="auto" if section.backend == "echo" else dtype,
+        device=device,
+        threads=_threads(worker_processes(job.run.runner, beam_options)) if section.threads == "auto" else section.threads,
+        tokens_per_batch=None if section.tokens_per_batch == "auto" else section.tokens_per_batch,
+        slots=None if section.slots == "auto" else section.slots,
+        delay_ms=section.delay_ms,
+    )
+
+
+def _threads(processes: int | None) -> int | None:
+    """Threads of each process' engine: an equal share of the usable cores, so that processes times threads never exceeds them.
+
+    Each process holds one engine, and its threads generate one shard at a time with all of the engine's threads, so only processes share
+    the cores. Workers elsewhere (None) take all the cores that they find there: where a runner starts several on one machine,
+    `engine.threads` has to say how many each may have. More processes than cores get a thread each.
+    """
+    return None if processes is None else max(1, usable_cores() // processes)
 
 
 def _summary_task(job: Job, model: ModelFiles) -> SummaryTask:

@@ -79,7 +79,7 @@ def run_job(
     check_run_id(run_id)
     started = time.time()
     deadline = started + 60 * job.run.max_minutes if job.run.max_minutes else None
-    prepared = prepare(job)
+    prepared = prepare(job, beam_options)
     run_id = run_id or new_run_id()
     run_plan = plan_run(prepared.store, prepared.version, run_id, prepared.plan_settings(), prepared.said_in_plan())
     if run_plan.to_do or run_plan.revisions:

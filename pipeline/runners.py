@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
@@ -10,7 +11,7 @@ from difflib import get_close_matches
 from itertools import pairwise
 from typing import Any
 
-from apache_beam.options.pipeline_options import PipelineOptions, WorkerOptions
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, WorkerOptions
 
 from schemas.errors import AccountingError, ChartmillError, ConfigurationError
 from transforms.batch import StageError, describe_error
@@ -55,6 +56,20 @@ def _check_options(runner: str, beam_options: Sequence[str]) -> None:
     if unknown and runner == LOCAL_RUNNER:
         near = get_close_matches(unknown[0], known, n=1)
         raise ConfigurationError(f"after --: Beam knows no option --{unknown[0]}{f'; did you mean --{near[0]}?' if near else ''}")
+
+
+def worker_processes(runner: str, beam_options: Sequence[str]) -> int | None:
+    """Processes that run the graph beside each other on this machine; None where the runner decides that, elsewhere.
+
+    FnApiRunner starts as many as `--direct_num_workers` says (0: one per core) with `--direct_running_mode=multi_processing`. In its other
+    modes workers are threads of this process, or this thread.
+    """
+    if runner != LOCAL_RUNNER:
+        return None
+    options = PipelineOptions(list(beam_options)).view_as(DirectOptions)
+    if options.direct_running_mode != "multi_processing":
+        return 1
+    return options.direct_num_workers or os.cpu_count() or 1
 
 
 def beam_runner(name: str, options: PipelineOptions) -> Any:

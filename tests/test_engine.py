@@ -331,8 +331,8 @@ def test_identity_tells_what_was_loaded(folder_of: Callable[[str], Path]) -> Non
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        (EngineSettings(backend="onnx"), "'onnx' is not one of torch, echo"),
-        (EngineSettings(dtype="float16", device="cpu"), "'float16' is not one of auto, float32, bfloat16"),
+        (EngineSettings(backend="onnx"), "'onnx' is not one of torch, generate, ctranslate2, echo"),
+        (EngineSettings(dtype="float16", device="cpu"), "'float16' is not one of auto, float32, bfloat16, int8"),
         (EngineSettings(device="tpu"), "'tpu' is not one of auto, cpu, cuda"),
         (EngineSettings(model_folder="/nowhere", device="cpu"), "'/nowhere' is not a model folder"),
     ],
@@ -351,8 +351,8 @@ def test_cuda_where_there_is_none_is_an_error() -> None:
         load_engine(EngineSettings(device="cuda"))
 
 
-def test_auto_dtype_is_float32_on_cpu() -> None:
-    assert [resolve_dtype(dtype, "cpu") for dtype in ("auto", "float32", "bfloat16")] == ["float32", "float32", "bfloat16"]
+def test_a_named_dtype_is_kept_on_cpu() -> None:
+    assert [resolve_dtype(dtype, "cpu") for dtype in ("float32", "bfloat16")] == ["float32", "bfloat16"]
 
 
 def test_pickle_weights_are_refused(tmp_path: Path) -> None:

@@ -6,20 +6,22 @@
     [completion] = engine.generate([Request("A long text ...", DecodeSettings(max_new_tokens=60))])
     print(completion.text)
 
-Backends: `torch` (any `AutoModelForSeq2SeqLM` folder) and `echo` (leading words; needs no model and imports no torch). Importing this
-module imports neither.
+Backends: `torch` (our own decode loop, for any `AutoModelForSeq2SeqLM` folder), `generate` (transformers' loop), `ctranslate2` (an extra)
+and `echo` (leading words; needs no model and imports no torch). Importing this module imports none of them.
 """
 
 from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from transforms.engine.decode import DecodeSettings, decode_settings, shipped_decode
+from transforms.engine.hardware import best_cpu_dtype, cpu_features, multiplies_int8
 
 __all__ = [
     "BACKENDS",
@@ -37,19 +39,23 @@ __all__ = [
     "count_usage",
     "decode_settings",
     "load_engine",
+    "load_seconds",
     "loads",
     "resolve_device",
     "resolve_dtype",
     "shipped_decode",
 ]
 
-BACKENDS = ("torch", "echo")
-DTYPES = ("auto", "float32", "bfloat16")
+BACKENDS = ("torch", "generate", "ctranslate2", "echo")
+DTYPES = ("auto", "float32", "bfloat16", "int8")
 DEVICES = ("auto", "cpu", "cuda")
 
 # What `Completion.error` can be.
 OUT_OF_MEMORY = "OUT_OF_MEMORY"
 GENERATION_FAILED = "GENERATION_FAILED"
+
+# What each computes in on a CPU; CTranslate2 has no bfloat16 there.
+_DTYPES_OF_BACKEND = {"torch": DTYPES[1:], "generate": ("float32", "bfloat16"), "ctranslate2": ("float32", "int8")}
 
 # Device files of a machine with an NVIDIA driver (the last one: WSL). Without them there is no need to import torch to know.
 _GPU_DEVICE_FILES = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
@@ -61,11 +67,15 @@ class EngineError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One text to generate from. `constraint` is for backends that can restrict their output; those that cannot fail the request."""
+    """One text to generate from. `constraint` is for backends that can restrict their output; those that cannot fail the request.
+
+    `decoder_prefix`: token ids that the decoder is given after its start token; they are no part of the completion.
+    """
 
     text: str = field(repr=False)
     decode: DecodeSettings = field(default_factory=DecodeSettings)
     constraint: Any = field(default=None, repr=False)
+    decoder_prefix: tuple[int, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +155,10 @@ class EngineIdentity:
 class EngineSettings:
     """How to load an engine.
 
-    `model_folder`, `model_id`, `model_sha256`: the model; `echo` needs none. `threads`: CPU threads of torch (None: as torch finds best).
-    `tokens_per_batch`: padded source tokens times beams that one batch may hold (None: by device). `delay_ms`: how long `echo` pretends to
-    work on each text.
+    `model_folder`, `model_id`, `model_sha256`: the model; `echo` needs none. `threads`: CPU threads in all (None: as the backend
+    finds best). `tokens_per_batch`: padded source tokens times beams that one batch may hold (None: by device). `slots`: requests that are
+    decoded at once by each thread of `torch` (None: by device). `delay_ms`: how long `echo` pretends to work on each text.
+    `cache_folder`: where `ctranslate2` keeps converted models (empty: `$XDG_CACHE_HOME/chartmill/ctranslate2`).
     """
 
     backend: str = "torch"
@@ -158,7 +169,9 @@ class EngineSettings:
     device: str = "auto"
     threads: int | None = None
     tokens_per_batch: int | None = None
+    slots: int | None = None
     delay_ms: float = 0.0
+    cache_folder: str = ""
 
 
 class Engine(Protocol):
@@ -193,12 +206,41 @@ def resolve_device(device: str) -> str:
     return "cpu"
 
 
-def resolve_dtype(dtype: str, device: str) -> str:
-    """`float32` or `bfloat16` for a requested dtype on a resolved device; auto: float32 on CPU, bfloat16 on CUDA. Raises EngineError."""
+def resolve_dtype(dtype: str, device: str, backend: str = "torch") -> str:
+    """The number format of the weights for a requested dtype on a resolved device. Raises EngineError for what the two cannot do.
+
+    auto on CUDA: bfloat16 where the GPU has it, else float32; never float16, in which T5 overflows. auto on a CPU: what its linear layers
+    run fastest in (`hardware.best_cpu_dtype`); of `generate`, which has no int8, at most bfloat16; of `ctranslate2`, int8, for which it
+    has code for every CPU.
+    """
     if dtype not in DTYPES:
         raise EngineError(f"engine.dtype: {dtype!r} is not one of {', '.join(DTYPES)}")
-    if device != "cuda" or dtype == "float32":
-        return "float32" if dtype == "auto" else dtype
+    if backend not in _DTYPES_OF_BACKEND:
+        raise EngineError(f"engine.backend: {backend!r} is not one of {', '.join(_DTYPES_OF_BACKEND)}")
+    return _cuda_dtype(dtype) if device == "cuda" else _cpu_dtype(dtype, backend)
+
+
+def _cpu_dtype(dtype: str, backend: str) -> str:
+    choices = _DTYPES_OF_BACKEND[backend]
+    features = cpu_features()
+    if dtype == "auto":
+        best = "int8" if backend == "ctranslate2" else best_cpu_dtype(features)
+        return best if best in choices else "float32"
+    if dtype not in choices:
+        raise EngineError(f"engine.dtype: {backend} has no {dtype} on a CPU; choices: auto, {', '.join(choices)}")
+    if dtype == "int8" and backend == "torch" and not multiplies_int8(features):
+        raise EngineError(
+            "engine.dtype: int8 needs a CPU with avx512_vnni or amx_int8, for without them sums of products are cut off; "
+            "choices here: auto, float32, bfloat16"
+        )
+    return dtype
+
+
+def _cuda_dtype(dtype: str) -> str:
+    if dtype == "float32":
+        return dtype
+    if dtype == "int8":
+        raise EngineError("engine.dtype: int8 is for CPUs; choices on CUDA: auto, float32, bfloat16")
     import torch
 
     if torch.cuda.is_bf16_supported(including_emulation=False):
@@ -210,6 +252,7 @@ def resolve_dtype(dtype: str, device: str) -> str:
 
 _loads_lock = threading.Lock()
 _loads = 0
+_load_seconds = 0.0
 
 
 def loads() -> int:
@@ -217,17 +260,33 @@ def loads() -> int:
     return _loads
 
 
+def load_seconds() -> float:
+    """Wall-clock seconds that this process has spent loading them."""
+    return _load_seconds
+
+
 def load_engine(settings: EngineSettings) -> Engine:
     """Load the engine that the settings name. Raises EngineError for what cannot be had."""
-    global _loads
+    global _loads, _load_seconds
+    started = time.perf_counter()
     engine: Engine
     match settings.backend:
         case "torch":
             # Before transformers is first imported: it reads the environment then.
             forbid_hub_traffic()
-            from transforms.engine.torch_engine import TorchEngine
+            from transforms.engine.torch_engine import load_torch_engine
 
-            engine = TorchEngine(settings)
+            engine = load_torch_engine(settings)
+        case "generate":
+            forbid_hub_traffic()
+            from transforms.engine.generate_engine import GenerateEngine
+
+            engine = GenerateEngine(settings)
+        case "ctranslate2":
+            forbid_hub_traffic()
+            from transforms.engine.ctranslate2_engine import CTranslate2Engine
+
+            engine = CTranslate2Engine(settings)
         case "echo":
             from transforms.engine.echo import EchoEngine
 
@@ -236,6 +295,7 @@ def load_engine(settings: EngineSettings) -> Engine:
             raise EngineError(f"engine.backend: {other!r} is not one of {', '.join(BACKENDS)}")
     with _loads_lock:
         _loads += 1
+        _load_seconds += time.perf_counter() - started
     return engine
 
 

@@ -1,0 +1,114 @@
+"""Contenders of a measurement take turns, each in a process of its own, so that none meets another's threads, memory or library settings.
+
+It knows nothing of what they do. While one works, the others wait.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing as mp
+import resource
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection
+from typing import Any, Protocol
+
+from schemas.errors import ChartmillError
+from transforms.batch import describe_error
+
+_TURN, _END = "turn", "end"
+# For a process to end by itself.
+_PATIENCE_S = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What a contender did once: wall-clock seconds without `load_seconds`, notes done, tokens written, seconds by stage if it has some.
+
+    `peak_mb`: the most memory that its process has had so far, in MB (10^6 bytes). `facts`: what else a contender tells, never text.
+    """
+
+    seconds: float
+    load_seconds: float
+    notes: int
+    output_tokens: int
+    stages: Mapping[str, float] = field(default_factory=dict)
+    peak_mb: int = 0
+    facts: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+class Contender(Protocol):
+    """Somebody who does the work once each turn."""
+
+    def turn(self) -> Turn: ...
+
+
+def take_turns(makers: Mapping[str, Callable[[], Contender]], repeats: int) -> dict[str, list[Turn]]:
+    """`repeats` turns of each contender, one after the other (A B C, A B C, …), after one of each that does not count.
+
+    The makers are called in order, each in its contender's process. Raises ChartmillError when one fails: with the kind of the error and
+    its place, never with its message, which may quote a text.
+    """
+    turns: dict[str, list[Turn]] = {name: [] for name in makers}
+    with ExitStack() as stack:
+        ask = {name: stack.enter_context(_process(name, make)) for name, make in makers.items()}
+        for _ in range(repeats + 1):
+            for name in makers:
+                turns[name].append(ask[name]())
+    return {name: mine[1:] for name, mine in turns.items()}
+
+
+@contextmanager
+def _process(name: str, make: Callable[[], Contender]) -> Iterator[Callable[[], Turn]]:
+    """A function that has a contender take a turn in a process of its own."""
+    # A fresh interpreter: a forked one would inherit locks and threads of torch, gRPC and Arrow.
+    ours, theirs = mp.get_context("spawn").Pipe()
+    process = mp.get_context("spawn").Process(target=_work, args=(make, theirs))
+    process.start()
+    theirs.close()
+
+    def said() -> Turn:
+        try:
+            answer = ours.recv()
+        except EOFError:
+            answer = "its process died"
+        if isinstance(answer, str):
+            raise ChartmillError(f"the measurement of {name} failed: {answer}")
+        return answer
+
+    def ask() -> Turn:
+        ours.send(_TURN)
+        return said()
+
+    try:
+        # The next one is made when this one is ready.
+        said()
+        yield ask
+        ours.send(_END)
+        process.join(_PATIENCE_S)
+    finally:
+        process.kill()
+        process.join()
+        ours.close()
+
+
+def _work(make: Callable[[], Contender], parent: Connection) -> None:
+    """A contender's life; nothing that goes wrong in it may reach stderr, where a message would quote a text."""
+    warnings.simplefilter("ignore")
+    logging.disable(logging.CRITICAL)
+    try:
+        contender = make()
+        parent.send(Turn(0, 0, 0, 0))
+        while parent.recv() != _END:
+            parent.send(replace(contender.turn(), peak_mb=_peak_mb()))
+    except Exception as error:  # noqa: BLE001 - the edge of a process: kind and place go to the parent, the message nowhere
+        parent.send(describe_error(error))
+
+
+def _peak_mb() -> int:
+    # Bytes on macOS, KiB elsewhere.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit // 1_000_000

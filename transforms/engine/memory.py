@@ -1,0 +1,124 @@
+"""What decoding keeps of sources and of its own past: keys and values, in memory that is laid out once and used again.
+
+Row memory reads exactly the positions that a row has, one row after the other: nothing is padded, and a row's result does not depend on
+its neighbours. That is what a CPU wants, where reading memory is most of a decode step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from transforms.engine.architecture import Architecture
+
+
+@dataclass(slots=True)
+class SourceMemory:
+    """Keys and values of one encoded source for all decoder layers: `layers[i]` is [2, heads, tokens, head width].
+
+    `users`: how many requests decode from it. Beams and tasks share one.
+    """
+
+    buffer: Tensor = field(repr=False)
+    layers: list[Tensor] = field(repr=False)
+    tokens: int
+    users: int = 0
+
+
+class SourceBuffers:
+    """Memory for sources: a returned buffer serves the next source that fits, so that long runs neither grow nor ask the system for pages."""
+
+    def __init__(self, model: Architecture) -> None:
+        self._model = model
+        self._free: list[Tensor] = []
+
+    def project(self, encoded: Tensor, lengths: Sequence[int]) -> list[SourceMemory]:
+        """Keys and values of encoded tokens [sum of lengths, width], source by source."""
+        model = self._model
+        sources = [self._laid_out(length) for length in lengths]
+        # All layers read the same input: it is brought into their form once.
+        prepared = model.decoder_layers[0].cross.key_value.prepare(encoded)
+        for index, layer in enumerate(model.decoder_layers):
+            parts = layer.cross.key_value.apply(prepared).split(list(lengths))
+            for source, part in zip(sources, parts, strict=True):
+                source.layers[index].copy_(part.view(len(part), 2, model.heads, model.head_width).permute(1, 2, 0, 3))
+        return sources
+
+    def release(self, source: SourceMemory) -> None:
+        """One user less; the last one gives the memory back."""
+        source.users -= 1
+        if not source.users:
+            self._free.append(source.buffer)
+
+    def _laid_out(self, length: int) -> SourceMemory:
+        model = self._model
+        size, layers = 2 * model.inner * length, len(model.decoder_layers)
+        buffer = self._buffer(size * layers)
+        shape = (2, model.heads, length, model.head_width)
+        return SourceMemory(buffer, [part.view(shape) for part in buffer[: size * layers].split(size)], length)
+
+    def _buffer(self, size: int) -> Tensor:
+        """The smallest free buffer that fits; else the largest is let go for a new one."""
+        self._free.sort(key=len)
+        for index, buffer in enumerate(self._free):
+            if len(buffer) >= size:
+                return self._free.pop(index)
+        if self._free:
+            self._free.pop()
+        return torch.empty(size, dtype=self._model.kept, device=self._model.device)
+
+
+class Past:
+    """Keys and values of what rows have decoded so far: for each layer [rows, positions, 2, heads, head width]."""
+
+    def __init__(self, model: Architecture, rows: int, positions: int) -> None:
+        self._model = model
+        shape = (len(model.decoder_layers), rows, positions, 2, model.heads, model.head_width)
+        self._kept = torch.empty(shape, dtype=model.kept, device=model.device)
+        self._biases = None if model.decoder_biases is None else model.decoder_biases(positions).to(model.kept)
+        self._positions = positions
+
+    def attend(self, layer: int, qkv: Tensor, rows: Tensor, at: Tensor, places: Sequence[tuple[int, int]]) -> Tensor:
+        """Keeps the keys and values of qkv [n, 3 * inner] for `rows` at positions `at`, and lets each row look at its own: [n, inner].
+
+        `places`: rows and positions once more, as Python numbers.
+        """
+        model = self._model
+        n, kept = len(qkv), self._kept[layer]
+        wide = qkv.to(model.kept).view(n, 3, model.heads, 1, model.head_width)
+        kept[rows, at] = wide[:, 1:, :, 0]
+        looked = [
+            scaled_dot_product_attention(wide[i : i + 1, 0], past[None, 0], past[None, 1], attn_mask=self._bias(position), scale=1.0)
+            for i, (row, position) in enumerate(places)
+            # [positions, 2, heads, width] to [2, heads, positions, width]
+            for past in (kept[row, : position + 1].permute(1, 2, 0, 3),)
+        ]
+        return torch.cat(looked).view(n, model.inner).to(qkv.dtype)
+
+    def _bias(self, position: int) -> Tensor | None:
+        """[1, heads, 1, position + 1] for a query at this position."""
+        if self._biases is None:
+            return None
+        first = self._positions - 1 - position
+        return self._biases[None, :, None, first : self._positions]
+
+    def move(self, rows: Tensor, origins: Tensor, longest: int) -> None:
+        """Row `rows[i]` goes on from what row `origins[i]` has kept, of which no row has more than `longest` positions."""
+        moved = (rows != origins).nonzero().flatten()
+        if len(moved):
+            self._kept[:, rows[moved], :longest] = self._kept[:, origins[moved], :longest]
+
+
+def look_at_sources(model: Architecture, layer: int, query: Tensor, sources: Sequence[SourceMemory], width: int) -> Tensor:
+    """query [requests * width, inner]: each request's rows look at its source together, which is read once for all of them."""
+    n = len(query)
+    queries = query.to(model.kept).view(n // width, width, model.heads, model.head_width).transpose(1, 2)
+    looked = [
+        scaled_dot_product_attention(queries[i : i + 1], source.layers[layer][None, 0], source.layers[layer][None, 1], scale=1.0)
+        for i, source in enumerate(sources)
+    ]
+    return torch.cat(looked).transpose(1, 2).reshape(n, model.inner).to(query.dtype)

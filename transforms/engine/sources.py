@@ -1,0 +1,93 @@
+"""Requests to token ids, and generated ids to completions: what the backends that run transformers models share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+
+from transforms.engine import GENERATION_FAILED, OUT_OF_MEMORY, Completion, Request
+from transforms.engine.tokens import SourceTokenizer
+
+# Config keys that bound the source of models with absolute positions (`n_positions`: what T5 was trained with).
+_SOURCE_LIMITS = ("max_encoder_position_embeddings", "max_position_embeddings", "n_positions")
+_TARGET_LIMITS = ("max_decoder_position_embeddings", "max_position_embeddings")
+# A tokenizer that knows no limit says 1e30.
+_NO_LIMIT = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A tokenised request: its place in the call, its ids with special tokens, how many are the text's, and how many the limit cut off."""
+
+    index: int
+    ids: tuple[int, ...] = field(repr=False)
+    tokens: int
+    truncated: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`source`: tokens of a text, special tokens not counted. `target`: tokens that the decoder can come to."""
+
+    source: int
+    target: int
+
+
+def limits_of(config: Any, tokenizer: SourceTokenizer) -> Limits:
+    known = [getattr(config, key, None) for key in _SOURCE_LIMITS] + [tokenizer.model_limit]
+    source = min((n for n in known if n and n < _NO_LIMIT), default=_NO_LIMIT)
+    target = min((n for key in _TARGET_LIMITS if (n := getattr(config, key, None))), default=_NO_LIMIT)
+    return Limits(source - tokenizer.special_count, target)
+
+
+def read_sources(
+    requests: Sequence[Request], tokenizer: SourceTokenizer, limits: Limits, completions: list[Completion | None]
+) -> Iterator[Source]:
+    """Tokenised requests. One that cannot be tokenised, asks for what these backends lack, or has a decoder prefix that leaves no position
+    to generate at, gets its failed completion at once."""
+    encoded = tokenizer.encode([request.text for request in requests])
+    for index, (request, ids) in enumerate(zip(requests, encoded, strict=True)):
+        if isinstance(ids, Exception):
+            completions[index] = Completion.failed(GENERATION_FAILED, type(ids).__name__)
+        elif request.constraint is not None:
+            completions[index] = Completion.failed(GENERATION_FAILED, "NotImplementedError")
+        elif len(request.decoder_prefix) >= limits.target:
+            completions[index] = Completion.failed(GENERATION_FAILED, "ValueError")
+        else:
+            kept = ids[: limits.source]
+            yield Source(index, tuple(tokenizer.with_specials(kept)), len(kept), len(ids) - len(kept))
+
+
+def completion_of(
+    source: Source, ids: Sequence[int], text: str, logprob: float | None, finish: Literal["stop", "length"], padded: int = 0
+) -> Completion:
+    return Completion(
+        text=text,
+        token_ids=tuple(ids),
+        logprob=logprob,
+        source_tokens=source.tokens,
+        source_truncated=source.truncated > 0,
+        finish=finish,
+        truncated_tokens=source.truncated,
+        padded_tokens=padded,
+    )
+
+
+def finish_of(ids: Sequence[int], limit: int, forced_eos: bool, eos_ids: Sequence[int]) -> Literal["stop", "length"]:
+    """At the limit, a forced end-of-sequence token says nothing about whether the model was done."""
+    return "length" if len(ids) >= limit and (forced_eos or ids[-1] not in eos_ids) else "stop"
+
+
+def failure_of(error: Exception) -> Completion:
+    """The failed completion for what a model raised: a reason and the exception's class, never its message."""
+    return Completion.failed(OUT_OF_MEMORY if ran_out_of_memory(error) else GENERATION_FAILED, type(error).__name__)
+
+
+def ran_out_of_memory(error: Exception) -> bool:
+    told = str(error)
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
+        isinstance(error, RuntimeError) and ("can't allocate memory" in told or "ALLOC_FAILED" in told)
+    )
