@@ -1,13 +1,10 @@
-"""The CTranslate2 backend: the laws of an engine, equality with plain `generate()`, and the cache of converted models."""
+"""The CTranslate2 backend: the laws of an engine and equality with plain `generate()`."""
 
 from __future__ import annotations
 
-import importlib
 import json
 import logging
-import multiprocessing
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,10 +17,8 @@ pytest.importorskip("ctranslate2")
 
 import torch
 import transformers
-from ctranslate2.converters.transformers import T5Loader
 
 from transforms.engine.ctranslate2_engine import CTranslate2Engine, approximations
-from transforms.engine.ctranslate2_model import converted_model, default_cache_folder
 
 GREEDY = DecodeSettings(max_new_tokens=14, min_new_tokens=4, no_repeat_ngram_size=2)
 # As CTranslate2 searches; see `approximations`.
@@ -328,83 +323,9 @@ def test_out_of_memory_halves_down_to_the_one_that_does_not_fit(
     assert max(refusing.batches) > 2
 
 
-def test_a_model_is_converted_once(folder_of: Callable[[str], Path], tmp_path: Path) -> None:
-    cache = tmp_path / "a" / "b"
-    first = converted_model(folder_of("bart"), "", "float32", cache)
-    written = (first / "model.bin").stat().st_mtime_ns
-    assert converted_model(folder_of("bart"), "", "float32", cache) == first
-    assert (first / "model.bin").stat().st_mtime_ns == written
-    assert [path.name for path in cache.iterdir()] == [first.name]
-    assert [path.stat().st_mode & 0o077 for path in (cache, first)] == [0, 0]
-    others = {converted_model(folder_of("bart"), "", "int8", cache), converted_model(folder_of("t5"), "", "float32", cache)}
-    assert len(others | {first}) == len(list(cache.iterdir())) == 3
-
-
-def test_a_changed_model_is_converted_again_whatever_sha256_is_told(tmp_path: Path) -> None:
-    folder = make_model("marian", tmp_path / "model")
-    first = converted_model(folder, "told", "float32", tmp_path / "cache")
-    edit_json(folder / "config.json", scale_embedding=True)
-    assert converted_model(folder, "told", "float32", tmp_path / "cache") != first
-
-
-def test_processes_convert_at_once(folder_of: Callable[[str], Path], tmp_path: Path) -> None:
-    folder, cache = folder_of("t5"), tmp_path / "cache"
-    with multiprocessing.get_context("fork").Pool(2) as pool:
-        jobs = [pool.apply_async(converted_model, (folder, "", "int8", cache)) for _ in range(2)]
-        first, second = [job.get(timeout=60) for job in jobs]
-    assert first == second
-    assert list(cache.iterdir()) == [first]
-
-
-def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert default_cache_folder() == tmp_path / "chartmill" / "ctranslate2"
-
-
-@pytest.fixture
-def empty_cache(tmp_path: Path) -> Iterator[Path]:
-    """A cache that must hold nothing afterwards."""
-    yield tmp_path / "cache"
-    assert not list((tmp_path / "cache").glob("*"))
-
-
-def test_pickle_weights_are_refused(tmp_path: Path, empty_cache: Path) -> None:
-    folder = make_model("t5", tmp_path / "model")
-    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with pytest.raises(EngineError, match=r"pickle .* are never loaded"):
-        CTranslate2Engine(_settings(folder, empty_cache))
-
-
-def test_an_architecture_that_is_not_offered_is_refused(folder_of: Callable[[str], Path], empty_cache: Path) -> None:
-    with pytest.raises(EngineError, match=r"ctranslate2 has no led here; choices: a model of bart, .*, or torch"):
-        CTranslate2Engine(_settings(folder_of("led"), empty_cache))
-
-
-def test_a_conversion_that_computes_something_else_is_refused(
-    folder_of: Callable[[str], Path], empty_cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As CTranslate2's loader does by itself: it scales the logits of T5 v1.1, for transformers 5 says that all weights are tied."""
-    loaded = T5Loader.get_model_spec
-
-    def as_if_tied(self: T5Loader, model: object) -> object:
-        model.config.tie_word_embeddings = True  # type: ignore[attr-defined]
-        return loaded(self, model)
-
-    monkeypatch.setattr(T5Loader, "get_model_spec", as_if_tied)
-    with pytest.raises(EngineError, match=r"computes this t5 differently .* choose torch"):
-        CTranslate2Engine(_settings(folder_of("t5-v1.1"), empty_cache))
-
-
-def test_a_machine_without_the_library_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ctranslate2", None)
-    monkeypatch.delitem(sys.modules, "transforms.engine.ctranslate2_model")
-    with pytest.raises(EngineError, match=r"not installed; pip install chartmill\[ctranslate2\], or choose torch"):
-        importlib.import_module("transforms.engine.ctranslate2_model")
-
-
-def test_bfloat16_on_a_cpu_is_refused(folder_of: Callable[[str], Path], empty_cache: Path) -> None:
+def test_bfloat16_on_a_cpu_is_refused(folder_of: Callable[[str], Path], tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="ctranslate2 has no bfloat16 on a CPU; choices: auto, float32, int8"):
-        CTranslate2Engine(_settings(folder_of("t5"), empty_cache, dtype="bfloat16"))
+        CTranslate2Engine(_settings(folder_of("t5"), tmp_path, dtype="bfloat16"))
 
 
 def test_auto_is_int8_on_a_cpu(load: Callable[..., CTranslate2Engine]) -> None:

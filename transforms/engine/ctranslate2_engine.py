@@ -6,8 +6,9 @@ sequences, and forbidden repetitions. (In transformers the decoder's start token
 differs only for models that write their start token.)
 
 Beams equal `generate()` with `early_stopping` and `renormalize_logits`; other settings are decoded so too, and `approximations` says
-what that changes. `begin_suppress_tokens` and constraints are not offered: such a request fails. In int8 the weights are quantized per
-output channel, the activations per token, so neighbours and padding change nothing but the order of sums.
+what that changes. In beam search the length penalty also counts the decoder prefix, and forced tokens may change which beam wins.
+`begin_suppress_tokens` and constraints are not offered: such a request fails. In int8 the weights are quantized per output channel, the
+activations per token, so neighbours and padding change nothing but the order of sums.
 
 Finished rows leave their batch and are not refilled: a batch lasts as long as its longest output. Threads share the weights and take
 batches from one queue.

@@ -43,13 +43,13 @@ class Encoder:
         return torch.cat([feed.norm(tile + feed(tile)) for tile in self._tiles(x)])
 
     def _tiles(self, x: Tensor) -> Sequence[Tensor]:
-        return x.split(_TILE) if self._model.device == "cpu" else (x,)
+        return torch.split(x, _TILE) if self._model.device == "cpu" else (x,)
 
     def _attend(self, qkv: Tensor, lengths: list[int], biases: Tensor | None) -> Tensor:
         """[tokens, 3 * inner] to [tokens, inner]: each token looks at those of its own source."""
         heads = self._model.encoder_heads
         looked = []
-        for part in qkv.split(lengths):
+        for part in torch.split(qkv, lengths):
             q, k, v = part.view(1, len(part), 3, heads, -1).permute(2, 0, 3, 1, 4)
             bias = None if biases is None else biases[None, :, : len(part), : len(part)]
             looked.append(scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0)[0].transpose(0, 1).flatten(1))

@@ -16,6 +16,6 @@ def runs_natively(config: Mapping[str, Any]) -> bool:
 
 
 def folder_runs_natively(folder: Path) -> bool:
-    """The same of a model folder; False of one whose config.json is not a JSON object. Raises OSError, and ValueError for what is no JSON."""
+    """The same of a model folder; False where config.json is no JSON object. Raises OSError, and ValueError for what is no JSON."""
     config = json.loads((folder / "config.json").read_text("utf-8"))
     return isinstance(config, dict) and runs_natively(config)

@@ -40,7 +40,7 @@ def pack_linear(weight: Tensor, bias: Tensor | None, dtype: str, device: str) ->
         return Int8Linear(weight.float(), None if bias is None else bias.float())
     kind = getattr(torch, dtype)
     weight, bias = weight.to(kind), None if bias is None else bias.to(kind)
-    if device == "cpu" and torch.backends.mkldnn.is_available():
+    if device == "cpu" and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return PackedLinear(weight, bias)
     return PlainLinear(weight.to(device), None if bias is None else bias.to(device))
 

@@ -18,13 +18,13 @@ from transforms.engine.architecture import Architecture
 
 @dataclass(slots=True)
 class SourceMemory:
-    """Keys and values of one encoded source for all decoder layers: `layers[i]` is [2, heads, tokens, head width].
+    """Keys and values of one encoded source: a pair for each decoder layer, each [1, heads, tokens, head width].
 
     `users`: how many requests decode from it. Beams and tasks share one.
     """
 
     buffer: Tensor = field(repr=False)
-    layers: list[Tensor] = field(repr=False)
+    layers: list[tuple[Tensor, Tensor]] = field(repr=False)
     tokens: int
     users: int = 0
 
@@ -43,9 +43,10 @@ class SourceBuffers:
         # All layers read the same input: it is brought into their form once.
         prepared = model.decoder_layers[0].cross.key_value.prepare(encoded)
         for index, layer in enumerate(model.decoder_layers):
-            parts = layer.cross.key_value.apply(prepared).split(list(lengths))
+            parts = torch.split(layer.cross.key_value.apply(prepared), list(lengths))
             for source, part in zip(sources, parts, strict=True):
-                source.layers[index].copy_(part.view(len(part), 2, model.heads, model.head_width).permute(1, 2, 0, 3))
+                for kept, fresh in zip(source.layers[index], part.view(len(part), 2, model.heads, model.head_width).unbind(1), strict=True):
+                    kept[0].copy_(fresh.transpose(0, 1))
         return sources
 
     def release(self, source: SourceMemory) -> None:
@@ -58,8 +59,8 @@ class SourceBuffers:
         model = self._model
         size, layers = 2 * model.inner * length, len(model.decoder_layers)
         buffer = self._buffer(size * layers)
-        shape = (2, model.heads, length, model.head_width)
-        return SourceMemory(buffer, [part.view(shape) for part in buffer[: size * layers].split(size)], length)
+        kept = buffer[: size * layers].view(layers, 2, 1, model.heads, length, model.head_width)
+        return SourceMemory(buffer, [(keys, values) for keys, values in map(Tensor.unbind, kept.unbind())], length)
 
     def _buffer(self, size: int) -> Tensor:
         """The smallest free buffer that fits; else the largest is let go for a new one."""
@@ -73,12 +74,14 @@ class SourceBuffers:
 
 
 class Past:
-    """Keys and values of what rows have decoded so far: for each layer [rows, positions, 2, heads, head width]."""
+    """Keys and values of what rows have decoded so far: [layers, 2, rows, heads, positions, head width]."""
 
     def __init__(self, model: Architecture, rows: int, positions: int) -> None:
         self._model = model
-        shape = (len(model.decoder_layers), rows, positions, 2, model.heads, model.head_width)
+        shape = (len(model.decoder_layers), 2, rows, model.heads, positions, model.head_width)
         self._kept = torch.empty(shape, dtype=model.kept, device=model.device)
+        # Views are dear beside the small sums of a step: those of single rows, each [1, heads, positions, head width], are made once.
+        self._of_row = [[layer[:, row : row + 1].unbind() for row in range(rows)] for layer in self._kept]
         self._biases = None if model.decoder_biases is None else model.decoder_biases(positions).to(model.kept)
         self._positions = positions
 
@@ -88,16 +91,15 @@ class Past:
         `places`: rows and positions once more, as Python numbers.
         """
         model = self._model
-        n, kept = len(qkv), self._kept[layer]
-        wide = qkv.to(model.kept).view(n, 3, model.heads, 1, model.head_width)
-        kept[rows, at] = wide[:, 1:, :, 0]
-        looked = [
-            scaled_dot_product_attention(wide[i : i + 1, 0], past[None, 0], past[None, 1], attn_mask=self._bias(position), scale=1.0)
-            for i, (row, position) in enumerate(places)
-            # [positions, 2, heads, width] to [2, heads, positions, width]
-            for past in (kept[row, : position + 1].permute(1, 2, 0, 3),)
-        ]
-        return torch.cat(looked).view(n, model.inner).to(qkv.dtype)
+        queries, keys, values = qkv.to(model.kept).view(-1, 3, model.heads, 1, model.head_width).unbind(1)
+        kept_keys, kept_values = self._kept[layer]
+        kept_keys[rows, :, at], kept_values[rows, :, at] = keys[:, :, 0], values[:, :, 0]
+        looked = []
+        for query, (row, position) in zip(torch.split(queries, 1), places, strict=True):
+            past_keys, past_values = self._of_row[layer][row]
+            past = past_keys.narrow(2, 0, position + 1), past_values.narrow(2, 0, position + 1)
+            looked.append(scaled_dot_product_attention(query, *past, attn_mask=self._bias(position), scale=1.0))
+        return torch.cat(looked).view(-1, model.inner).to(qkv.dtype)
 
     def _bias(self, position: int) -> Tensor | None:
         """[1, heads, 1, position + 1] for a query at this position."""
@@ -110,7 +112,7 @@ class Past:
         """Row `rows[i]` goes on from what row `origins[i]` has kept, of which no row has more than `longest` positions."""
         moved = (rows != origins).nonzero().flatten()
         if len(moved):
-            self._kept[:, rows[moved], :longest] = self._kept[:, origins[moved], :longest]
+            self._kept[:, :, rows[moved], :, :longest] = self._kept[:, :, origins[moved], :, :longest]
 
 
 def look_at_sources(model: Architecture, layer: int, query: Tensor, sources: Sequence[SourceMemory], width: int) -> Tensor:
@@ -118,7 +120,7 @@ def look_at_sources(model: Architecture, layer: int, query: Tensor, sources: Seq
     n = len(query)
     queries = query.to(model.kept).view(n // width, width, model.heads, model.head_width).transpose(1, 2)
     looked = [
-        scaled_dot_product_attention(queries[i : i + 1], source.layers[layer][None, 0], source.layers[layer][None, 1], scale=1.0)
-        for i, source in enumerate(sources)
+        scaled_dot_product_attention(mine, *source.layers[layer], scale=1.0)
+        for mine, source in zip(torch.split(queries, 1), sources, strict=True)
     ]
     return torch.cat(looked).transpose(1, 2).reshape(n, model.inner).to(query.dtype)
