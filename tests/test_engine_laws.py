@@ -6,6 +6,7 @@ import os
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +152,7 @@ def mixed(count: int, style: Sequence[dict[str, Any]], seed: int = 0) -> list[Re
 
 
 # Small cases by construction: shrinking them further would take longer than reading them.
-quick = settings(deadline=None, derandomize=True, phases=[Phase.generate], max_examples=20)
+quick = settings(deadline=None, derandomize=True, phases=[Phase.generate], max_examples=12)
 thorough = settings(deadline=None, phases=[Phase.generate], max_examples=1_500)
 
 any_native = st.sampled_from(NATIVE)
@@ -180,7 +181,7 @@ def test_beams_equal_generate_one_by_one(
 def test_bfloat16_equals_generate_in_bfloat16(load: Load, reference_of: ReferenceOf) -> None:
     counted = Tally("bfloat16")
     for seed, family in enumerate(NATIVE):
-        requests = mixed(14, STYLES, seed)
+        requests = mixed(6, STYLES, seed)
         assert_agree(reference_of(family, "bfloat16"), requests, load(family, "bfloat16").generate(requests), counted)
     counted.check()
 
@@ -209,7 +210,7 @@ def test_a_long_sweep_finds_hardly_a_tie(style: Any, load: Load, reference_of: R
 # In any company, order and number of slots.
 
 
-@settings(quick, max_examples=12)
+@settings(quick, max_examples=8)
 @given(
     family=any_native,
     slots=any_slots,
@@ -242,7 +243,7 @@ def test_neither_company_nor_order_changes_an_answer(
 @pytest.mark.parametrize("dtype", ["float32", "int8"])
 def test_reversed_in_is_reversed_out(dtype: str, load: Load) -> None:
     needs(dtype)
-    requests = mixed(12, STYLES)
+    requests = mixed(8, STYLES)
     for family in ("bart", "t5"):
         engine = load(family, dtype)
         assert list(map(told, engine.generate(requests[::-1])[::-1])) == list(map(told, engine.generate(requests)))
@@ -294,19 +295,20 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
 @pytest.mark.parametrize("family", ["bart", "t5"])
 @pytest.mark.parametrize("beams", [1, 2])
-def test_a_bad_request_spoils_no_neighbour_and_leaves_no_trace(bad: Request, family: str, beams: int, load: Load) -> None:
-    good = [replace(request, decode=replace(request.decode, num_beams=beams)) for request in mixed(9, STYLES[:2])]
-    bad = replace(bad, decode=replace(bad.decode, num_beams=beams))
+def test_bad_requests_spoil_no_neighbour_and_leave_no_trace(family: str, beams: int, load: Load) -> None:
+    requests = [replace(request, decode=replace(request.decode, num_beams=beams)) for request in (*mixed(6, STYLES[:2]), *BAD.values())]
+    good, bad = requests[:6], dict(zip(BAD, requests[6:], strict=True))
+    if family == "t5":
+        # It has no last position, so a long prefix is no fault there.
+        del bad["a prefix as long as the output may be"]
     engine = load(family)
     expected = list(map(told, engine.generate(good)))
-    among = engine.generate([*good[:4], bad, *good[4:], bad])
-    assert [told(completion) for i, completion in enumerate(among) if i not in (4, 10)] == expected
-    # T5 has no last position, so a long prefix is no fault there.
-    if family == "bart" or len(bad.decoder_prefix) < 170:
-        assert among[4].error == among[10].error == GENERATION_FAILED
+    among = engine.generate([request for pair in zip_longest(good, bad.values()) for request in pair if request])
+    failed = [completion.error for completion in among if completion.finish == "error"]
+    assert failed == [GENERATION_FAILED] * len(bad)
+    assert [told(completion) for completion in among if completion.finish != "error"] == expected
     assert list(map(told, engine.generate(good))) == expected
 
 

@@ -107,7 +107,7 @@ def _spread(offsets: Sequence[Span]) -> list[Span]:
         if high < len(spread) and offsets[high] == offsets[low]:
             continue
         start, end = offsets[low]
-        if 1 < high - low and 1 < end - start:
+        if high - low > 1 and end - start > 1:
             cuts = [start + (end - start) * i // (high - low) for i in range(high - low + 1)]
             spread[low:high] = [(at, max(at + 1, to)) for at, to in pairwise(cuts)]
         low = high

@@ -43,7 +43,7 @@ class FeedForward:
 
 @dataclass(frozen=True, slots=True)
 class SelfAttention:
-    """`qkv`: [rows, 3 * inner], queries already scaled."""
+    """`qkv`: [rows, 3 * inner], queries scaled but for what `Architecture` says is left."""
 
     norm: Norm
     qkv: Linear
@@ -52,7 +52,7 @@ class SelfAttention:
 
 @dataclass(frozen=True, slots=True)
 class CrossAttention:
-    """`query`: [rows, inner], scaled. `key_value`: [tokens, 2 * inner] of the encoder's output."""
+    """`query`: [rows, inner], scaled as in self-attention. `key_value`: [tokens, 2 * inner] of the encoder's output."""
 
     norm: Norm
     query: Linear
@@ -94,13 +94,15 @@ class Embedding:
 @dataclass(frozen=True, slots=True)
 class Architecture:
     """A model's weights, packed. `heads`, `head_width`: of the decoder. `pre_norm`: norms stand before each part instead of after it.
-    `kept`: the dtype of keys and values.
+    `kept`: the dtype of keys and values. `encoder_scale`, `scale`: what dot products of queries and keys are still to be multiplied with.
 
     `encoder_biases`, `decoder_biases`: T5's relative biases, else none.
     """
 
     encoder_heads: int
+    encoder_scale: float
     heads: int
+    scale: float
     head_width: int
     pre_norm: bool
     encoder_embedding: Embedding
@@ -132,6 +134,12 @@ def pack(model: Any, dtype: str, device: str) -> Architecture:
     return _Packer(model, dtype, device).t5() if model.config.model_type in ("t5", "mt5") else _Packer(model, dtype, device).bart()
 
 
+def _folded(scale: float) -> tuple[float, float]:
+    """A factor for the weights of queries, and the rest. Only a power of two changes no digit of a weight."""
+    power = 2.0 ** math.floor(math.log2(scale))
+    return power, scale / power
+
+
 def _same(x: Tensor) -> Tensor:
     return x
 
@@ -150,23 +158,23 @@ class _Packer:
         config, inner = self.config, self.model.model
         pre_norm = config.model_type in ("mbart", "pegasus")
         heads = config.decoder_attention_heads
-        scale = (config.d_model // heads) ** -0.5
-        encoder_scale = (config.d_model // config.encoder_attention_heads) ** -0.5
+        folded, scale = _folded((config.d_model // heads) ** -0.5)
+        encoder_folded, encoder_scale = _folded((config.d_model // config.encoder_attention_heads) ** -0.5)
         encoder, decoder = inner.encoder, inner.decoder
         return Architecture(
             encoder_heads=config.encoder_attention_heads,
+            encoder_scale=encoder_scale,
             heads=heads,
+            scale=scale,
             head_width=config.d_model // heads,
             pre_norm=pre_norm,
             encoder_embedding=self._bart_embedding(encoder),
-            encoder_layers=tuple(
-                EncoderLayer(self._bart_self(layer, encoder_scale), self._bart_feed(layer)) for layer in encoder.layers
-            ),
+            encoder_layers=tuple(EncoderLayer(self._bart_self(layer, encoder_folded), self._bart_feed(layer)) for layer in encoder.layers),
             encoder_norm=self._norm(getattr(encoder, "layer_norm", None)),
             encoder_biases=None,
             decoder_embedding=self._bart_embedding(decoder),
             decoder_layers=tuple(
-                DecoderLayer(self._bart_self(layer, scale), self._bart_cross(layer, scale), self._bart_feed(layer))
+                DecoderLayer(self._bart_self(layer, folded), self._bart_cross(layer, folded), self._bart_feed(layer))
                 for layer in decoder.layers
             ),
             decoder_norm=self._norm(getattr(decoder, "layer_norm", None)),
@@ -218,7 +226,9 @@ class _Packer:
         encoder, decoder = model.encoder, model.decoder
         return Architecture(
             encoder_heads=config.num_heads,
+            encoder_scale=1.0,
             heads=config.num_heads,
+            scale=1.0,
             head_width=config.d_kv,
             pre_norm=True,
             encoder_embedding=Embedding(self._tensor(encoder.embed_tokens.weight), 1.0, None, _same),
@@ -240,9 +250,7 @@ class _Packer:
 
     def _t5_self(self, part: Any) -> SelfAttention:
         a = part.SelfAttention
-        return SelfAttention(
-            self._rms(part.layer_norm), self._linear([a.q.weight, a.k.weight, a.v.weight]), self._linear([a.o.weight])
-        )
+        return SelfAttention(self._rms(part.layer_norm), self._linear([a.q.weight, a.k.weight, a.v.weight]), self._linear([a.o.weight]))
 
     def _t5_cross(self, part: Any) -> CrossAttention:
         a = part.EncDecAttention

@@ -52,7 +52,9 @@ class Encoder:
         for part in torch.split(qkv, lengths):
             q, k, v = part.view(1, len(part), 3, heads, -1).permute(2, 0, 3, 1, 4)
             bias = None if biases is None else biases[None, :, : len(part), : len(part)]
-            looked.append(scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0)[0].transpose(0, 1).flatten(1))
+            looked.append(
+                scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=self._model.encoder_scale)[0].transpose(0, 1).flatten(1)
+            )
         return torch.cat(looked)
 
     def _relative(self, length: int) -> Tensor | None:

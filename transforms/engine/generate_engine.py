@@ -1,4 +1,5 @@
-"""The generate backend: transformers' own `model.generate()` over batches of sources of like length, for any `AutoModelForSeq2SeqLM` folder.
+"""The generate backend: transformers' own `model.generate()` over batches of sources of like length, for any
+`AutoModelForSeq2SeqLM` folder.
 
 All requests are tokenised at once, sorted by length and cut into batches by a budget of padded tokens; the answers go back to the order of
 the requests. A batch that fails is halved until the culprit stands alone, so one bad text spoils no neighbour. A batch lasts as long as its
@@ -38,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 # Padded source tokens times beams per batch where the settings leave it open.
 TOKENS_PER_BATCH = {"cpu": 8_192, "cuda": 131_072}
+
 
 class _LogprobMeter:
     """A logits processor that changes nothing and notes the log probability of each row's best token at each step.

@@ -30,7 +30,7 @@ class SourceMemory:
 
 
 class SourceBuffers:
-    """Memory for sources: a returned buffer serves the next source that fits, so that long runs neither grow nor ask the system for pages."""
+    """Memory for sources: a returned buffer serves the next source that fits, so that long runs neither grow nor ask for pages anew."""
 
     def __init__(self, model: Architecture) -> None:
         self._model = model
@@ -98,7 +98,7 @@ class Past:
         for query, (row, position) in zip(torch.split(queries, 1), places, strict=True):
             past_keys, past_values = self._of_row[layer][row]
             past = past_keys.narrow(2, 0, position + 1), past_values.narrow(2, 0, position + 1)
-            looked.append(scaled_dot_product_attention(query, *past, attn_mask=self._bias(position), scale=1.0))
+            looked.append(scaled_dot_product_attention(query, *past, attn_mask=self._bias(position), scale=model.scale))
         return torch.cat(looked).view(-1, model.inner).to(qkv.dtype)
 
     def _bias(self, position: int) -> Tensor | None:
@@ -120,7 +120,7 @@ def look_at_sources(model: Architecture, layer: int, query: Tensor, sources: Seq
     n = len(query)
     queries = query.to(model.kept).view(n // width, width, model.heads, model.head_width).transpose(1, 2)
     looked = [
-        scaled_dot_product_attention(mine, *source.layers[layer], scale=1.0)
+        scaled_dot_product_attention(mine, *source.layers[layer], scale=model.scale)
         for mine, source in zip(torch.split(queries, 1), sources, strict=True)
     ]
     return torch.cat(looked).transpose(1, 2).reshape(n, model.inner).to(query.dtype)

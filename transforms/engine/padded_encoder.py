@@ -66,7 +66,7 @@ class PaddedEncoder(Encoder):
     def _attend(self, qkv: Tensor, lengths: list[int], biases: Tensor | None) -> Tensor:
         """[tokens, 3 * inner] to [tokens, inner], all sources at once."""
         q, k, v = qkv.view(len(lengths), len(qkv) // len(lengths), 3, self._model.encoder_heads, -1).permute(2, 0, 3, 1, 4).unbind()
-        looked = scaled_dot_product_attention(q, k, v, attn_mask=biases, scale=1.0)
+        looked = scaled_dot_product_attention(q, k, v, attn_mask=biases, scale=self._model.encoder_scale)
         return looked.transpose(1, 2).reshape(len(qkv), -1)
 
 

@@ -47,7 +47,7 @@ class Queue:
         taken: list[Task] = []
         tokens = 0
         with self._lock:
-            while self._waiting and (taken and taken[-1].ids == self._waiting[0].ids or (tokens < PACK_TOKENS and len(taken) < most)):
+            while self._waiting and ((taken and taken[-1].ids == self._waiting[0].ids) or (tokens < PACK_TOKENS and len(taken) < most)):
                 task = self._waiting.popleft()
                 tokens += len(task.ids) if not taken or taken[-1].ids != task.ids else 0
                 taken.append(task)

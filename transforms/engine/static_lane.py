@@ -44,9 +44,9 @@ class Progress:
     steps: int
     last: int
 
-    @property
-    def positions(self) -> int:
-        return min(self.steps, self.last) + 1
+    def positions(self, more: int) -> int:
+        """How many it comes to in so many more steps, at most."""
+        return min(self.steps + more - 1, self.last) + 1
 
 
 class StaticLane:
@@ -229,16 +229,21 @@ class StaticLane:
         if not self._active or self._graphs is None or self._memory is None:
             return []
         began = perf_counter()
-        source = source_span(max(len(ready.task.ids) for ready in self._active.values()))
+        spans = self._spans(self._memory)
         for _ in range(self._check_every):
-            own = min(own_span(max(progress.positions for progress in self._progress)), self._memory.capacity)
-            self._graphs(Spans(source, own))
-            for progress in self._progress:
-                progress.steps += 1
-            self._count(source)
+            self._graphs(spans)
+            self._count(spans.source)
+        for progress in self._progress:
+            progress.steps += self._check_every
         done: list[bool] = self._search.finished(self._groups).tolist()
         self.profile.decode_seconds += perf_counter() - began
         return done
+
+    def _spans(self, memory: StaticMemory) -> Spans:
+        """What is read until the next look."""
+        longest = max(len(ready.task.ids) for ready in self._active.values())
+        furthest = max(progress.positions(self._check_every) for progress in self._progress)
+        return Spans(source_span(longest), min(own_span(furthest), memory.capacity))
 
     def _count(self, source: int) -> None:
         profile, width = self.profile, self._search.width
@@ -301,5 +306,5 @@ def step(model: Architecture, memory: StaticMemory, search: Search, groups: Tens
 
 
 def _has(embedding: Embedding, ids: Sequence[int], positions: int) -> bool:
-    known = min(ids) >= 0 and max(ids) < len(embedding.tokens)
+    known = bool(ids) and min(ids) >= 0 and max(ids) < len(embedding.tokens)
     return known and (embedding.positions is None or positions <= len(embedding.positions))

@@ -144,7 +144,7 @@ class StaticMemory:
     def _attend(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
         model = self._model
         queries = query.reshape(self._slots, self._width, model.heads, model.head_width).transpose(1, 2)
-        looked = scaled_dot_product_attention(queries, keys, values, attn_mask=mask, scale=1.0)
+        looked = scaled_dot_product_attention(queries, keys, values, attn_mask=mask, scale=model.scale)
         return looked.transpose(1, 2).reshape(-1, model.inner)
 
     def follow(self, parents: Tensor) -> None:

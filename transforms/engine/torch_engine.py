@@ -40,6 +40,8 @@ from transforms.engine.profile import Profile
 from transforms.engine.refill import Lane, Outcome
 from transforms.engine.schedule import CPU_BYTES, Queue, Task, capacity_of, fitting_slots, slot_bytes
 from transforms.engine.sources import Source, completion_of, failure_of, finish_of, limits_of, ran_out_of_memory, read_sources
+from transforms.engine.static_lane import StaticLane
+from transforms.engine.static_memory import device_slots, free_bytes
 from transforms.engine.tokens import SourceTokenizer
 
 logger = logging.getLogger(__name__)
@@ -117,15 +119,21 @@ class TorchEngine:
             self.profile.add(lane.profile)
         return outcomes
 
-    def _lane(self, tasks: list[Task], decode: DecodeSettings, queue: Queue, count: int) -> Lane:
+    def _lane(self, tasks: list[Task], decode: DecodeSettings, queue: Queue, count: int) -> Lane | StaticLane:
         capacity = capacity_of(tasks)
         longest = max(len(task.ids) for task in tasks)
-        per_slot = slot_bytes(self._model, longest, capacity, decode.num_beams)
-        slots = min(fitting_slots(self._slots, decode.num_beams, per_slot, CPU_BYTES // count), -(-len(tasks) // count))
+        slots = min(self._slots_for(longest, capacity, decode.num_beams, count), -(-len(tasks) // count))
         kind = GreedySearch if decode.num_beams == 1 else BeamSearch
         minimums = any(task.minimum for task in tasks)
         search = kind(decode, self._special["eos_token_id"], slots, capacity, self._identity.device, minimums)
-        return Lane(self._model, queue, search, slots, capacity, self._free_memory)
+        lane = StaticLane if self._identity.device == "cuda" else Lane
+        return lane(self._model, queue, search, slots, capacity, self._free_memory)
+
+    def _slots_for(self, longest: int, capacity: int, width: int, lanes: int) -> int:
+        """Requests that decode at once in each lane, as far as memory holds."""
+        if self._identity.device == "cuda":
+            return device_slots(self._model, self._slots, longest, capacity, width, free_bytes())
+        return fitting_slots(self._slots, width, slot_bytes(self._model, longest, capacity, width), CPU_BYTES // lanes)
 
     def _free_memory(self, error: Exception) -> bool:
         """Whether the error was a lack of memory; then what torch holds in reserve is given back."""
@@ -149,7 +157,7 @@ def _shared(decode: DecodeSettings) -> DecodeSettings:
 
 
 @torch.inference_mode()
-def _run_lane(lane: Lane) -> list[Outcome]:
+def _run_lane(lane: Lane | StaticLane) -> list[Outcome]:
     # Of this thread alone. Two lanes of one thread beat one lane of two: they never wait for each other.
     torch.set_num_threads(1)
     return list(lane.run())
