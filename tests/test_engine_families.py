@@ -36,6 +36,9 @@ def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
     return folder
 
 
+SHIPPED = (([*map(pytest.param, NATIVE + OTHERS), DEFAULT], GREEDY), ([*map(pytest.param, FAMILIES + OTHERS), DEFAULT], BEAMS))
+
+
 def load(folder: Path, **settings: Any) -> Engine:
     return load_engine(
         EngineSettings(**{"model_folder": str(folder), "device": "cpu", "dtype": "float32", "threads": 1, "slots": 4, **settings})
@@ -58,8 +61,11 @@ def plain_rows(folder: Path, options: dict[str, Any]) -> list[tuple[int, ...]]:
     return rows
 
 
-@pytest.mark.parametrize("options", [GREEDY, BEAMS], ids=["greedy", "beams"])
-@pytest.mark.parametrize("family", [*NATIVE, *OTHERS, DEFAULT])
+@pytest.mark.parametrize(
+    ("family", "options"),
+    # The variants' beams are left to the laws.
+    [pytest.param(*family.values, options, marks=family.marks) for families, options in SHIPPED for family in families],
+)
 def test_shipped_settings_equal_plain_generate(family: str, options: dict[str, Any], folder_of: Callable[[str], Path]) -> None:
     folder = folder_of(family)
     decode = decode_settings(folder, options)

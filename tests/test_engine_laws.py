@@ -181,7 +181,7 @@ def test_beams_equal_generate_one_by_one(
 def test_bfloat16_equals_generate_in_bfloat16(load: Load, reference_of: ReferenceOf) -> None:
     counted = Tally("bfloat16")
     for seed, family in enumerate(NATIVE):
-        requests = mixed(6, STYLES, seed)
+        requests = mixed(4, STYLES, seed)
         assert_agree(reference_of(family, "bfloat16"), requests, load(family, "bfloat16").generate(requests), counted)
     counted.check()
 
