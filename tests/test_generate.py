@@ -182,22 +182,26 @@ def test_windows_of_a_real_tokenizer_drop_nothing(bart: Path) -> None:
     assert row["tokens_dropped"] == batch.stats.tokens["truncated"] == 0
 
 
-def test_failures_and_empty_output_are_set_aside_alone(bart: Path) -> None:
+def test_failures_and_empty_output_are_set_aside_alone(bart: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An encoder that refuses a marked word; a decoder that is told to end at once on all others but one."""
     import torch
+
+    from transforms.engine.encoder import Encoder
 
     task = SummaryTask(resolve_model(str(bart)), decode={"max_new_tokens": 6, "min_new_tokens": 3, "no_repeat_ngram_size": 2})
     engine = engine_of(task)
     marked = "zebra"
-    marker = list(engine.tokenize([marked])[0].ids[-2:])
+    marker = engine.tokenize([marked])[0].ids[-2:]
+    encode = Encoder.__call__
 
-    def refuse(module: object, args: object, kwargs: dict[str, torch.Tensor]) -> None:
-        if any(row[i : i + 2] == marker for row in kwargs["input_ids"].tolist() for i in range(len(row))):
+    def refuse(encoder: Encoder, sources: Sequence[Sequence[int]]) -> torch.Tensor:
+        if any(tuple(ids[i : i + 2]) == marker for ids in sources for i in range(len(ids))):
             raise torch.OutOfMemoryError("synthetic")
+        return encode(encoder, sources)
 
     texts = [" ".join(sentences(2)), marked, sentences(1)[0]]
     expected = rows_of(generate_batch(segmented([texts[0], texts[2]]), engine, task))
-    engine._model.get_encoder().register_forward_pre_hook(refuse, with_kwargs=True)  # type: ignore[attr-defined]
+    monkeypatch.setattr(Encoder, "__call__", refuse)
     batch = generate_batch(segmented(texts), engine, task)
     [rejection] = batch.rejections
     assert (rejection.stage, rejection.reason, rejection.note_id) == (Stage.GENERATE, Reason.OUT_OF_MEMORY, "n1")

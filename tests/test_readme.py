@@ -117,7 +117,7 @@ def printed(code: str) -> str:
 def test_the_engine_with_any_model(tmp_path: Path) -> None:
     code = blocks("The engine without Beam", "python")[0]
     assert len([line for line in code.splitlines() if line]) <= 5
-    assert printed(code.replace("path/to/model", str(make_model("bart", tmp_path / "model"))))
+    assert printed(code.replace("path/to/model", str(make_model("t5", tmp_path / "model"))))
 
 
 def test_the_engine_with_the_default_model() -> None:

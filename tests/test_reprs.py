@@ -59,6 +59,8 @@ NOT_OF_PATIENTS = {
     ("InputFile", "number"),
     ("Layout", "quote"),
     ("Suite", "name"),
+    ("Limits", "source"),
+    ("Spans", "source"),
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -21,7 +21,7 @@ class Rows:
     rows: Tensor
     at: Tensor
     places: Sequence[tuple[int, int]]
-    sources: Sequence[SourceMemory]
+    sources: Sequence[SourceMemory] = field(repr=False)
     width: int
 
 
