@@ -80,7 +80,7 @@ def test_shipped_settings_equal_plain_generate(family: str, options: dict[str, A
         assert {completion.token_ids[0] for completion in completions} == {TARGET_LANGUAGE}
 
 
-@pytest.mark.parametrize("family", NATIVE)
+@pytest.mark.parametrize("family", [pytest.param(name, marks=[] if name in ("bart", "t5") else pytest.mark.slow) for name in NATIVE])
 def test_int8_answers_are_the_same_in_any_company(family: str, folder_of: Callable[[str], Path]) -> None:
     try:
         resolve_dtype("int8", "cpu")

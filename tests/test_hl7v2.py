@@ -257,7 +257,7 @@ def test_time_grows_with_the_length(unit: str) -> None:
         return time.process_time() - start
 
     seconds(10)
-    assert seconds(4_000) < 40 * seconds(400) + 0.2
+    assert min(seconds(4_000) for _ in range(3)) < 40 * seconds(400) + 0.2
 
 
 @pytest.mark.parametrize(

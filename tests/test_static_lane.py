@@ -80,7 +80,7 @@ def tally() -> Any:
 # The same answers.
 
 
-@pytest.mark.parametrize("family", NATIVE)
+@pytest.mark.parametrize("family", [pytest.param(name, marks=[] if name in ("bart", "t5") else pytest.mark.slow) for name in NATIVE])
 def test_every_family_equals_generate(family: str, bench_of: BenchOf, reference_of: ReferenceOf, tally: Tally) -> None:
     for number, style in enumerate((STYLES[1], STYLES[5])):
         requests = requests_of(style)[number::3]
