@@ -19,9 +19,9 @@ NATIVE = FAMILIES + VARIANTS
 DEFAULT = pytest.param(
     "default", marks=pytest.mark.skipif(not any(DEFAULT_MODEL_FOLDER.glob("*.safetensors")), reason="the default model is not in the tree")
 )
-GREEDY = {"num_beams": 1, "max_new_tokens": 14, "min_new_tokens": 2, "no_repeat_ngram_size": 2}
-BEAMS = GREEDY | {"num_beams": 3, "max_new_tokens": 10, "length_penalty": 1.5, "early_stopping": True}
-TEXTS = [" ".join(sentences(60)[start : start + count]) for start, count in ((0, 2), (5, 0), (9, 40), (50, 5))]
+GREEDY = {"num_beams": 1, "max_new_tokens": 9, "min_new_tokens": 2, "no_repeat_ngram_size": 2}
+BEAMS = GREEDY | {"num_beams": 3, "max_new_tokens": 8, "length_penalty": 1.5, "early_stopping": True}
+TEXTS = [" ".join(sentences(60)[start : start + count]) for start, count in ((0, 2), (5, 0), (50, 5), (9, 40))]
 
 
 @pytest.fixture(scope="module")

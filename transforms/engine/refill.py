@@ -104,15 +104,17 @@ class Lane:
     def _encode(self, tasks: list[Task]) -> Iterator[Outcome]:
         """Sources of these tasks, made ready in order; if that fails, each alone."""
         began = perf_counter()
+        failure = None
         try:
             self._ready += self._encoded(tasks)
         except Exception as error:  # noqa: BLE001 - as in `run`
-            if len(tasks) == 1:
-                yield Outcome(tasks[0], error=error)
-                return
+            failure = error
+        self.profile.encode_seconds += perf_counter() - began
+        if failure is not None and len(tasks) == 1:
+            yield Outcome(tasks[0], error=failure)
+        elif failure is not None:
             for task in tasks:
                 yield from self._encode([task])
-        self.profile.encode_seconds += perf_counter() - began
 
     def _encoded(self, tasks: list[Task]) -> list[Ready]:
         if not tasks:

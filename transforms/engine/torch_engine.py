@@ -112,7 +112,10 @@ class TorchEngine:
     def _run(self, tasks: list[Task], decode: DecodeSettings) -> list[Outcome]:
         queue = Queue(tasks)
         count = max(1, min(self._lanes, len(tasks)))
-        lanes = [self._lane(tasks, decode, queue, count) for _ in range(count)]
+        try:
+            lanes = [self._lane(tasks, decode, queue, count) for _ in range(count)]
+        except Exception as error:  # noqa: BLE001 - memory for what somebody asks for may not be had
+            return [Outcome(task, error=error) for task in tasks]
         with ThreadPoolExecutor(count, "lane") as pool:
             outcomes = [outcome for done in pool.map(_run_lane, lanes) for outcome in done]
         for lane in lanes:
