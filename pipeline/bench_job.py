@@ -25,6 +25,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.bench_machine import cpu_name
 from pipeline.bench_turns import Contender, Turn
 from schemas.errors import ConfigurationError
 from transforms.engine import Completion, Engine, Request, Tokenized
@@ -213,7 +214,13 @@ def compare(turns: Mapping[str, Sequence[Turn]], work: Workload, dtype: str) -> 
         "ratios": {name: _ratio(ours, found[name]["notes_per_second"]) for name in ("bare_engine", "row_pipeline") if name in found},
         "contenders": found,
         "stage_seconds": {name: round(median(stage[name] for stage in stages), 3) for name in stages[0]},
-        "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "threads": work.threads, "dtype": dtype, "python": platform.python_version()},
+        "machine": {
+            "cpu": cpu_name(),
+            "cores": os.cpu_count(),
+            "threads": work.threads,
+            "dtype": dtype,
+            "python": platform.python_version(),
+        },
     }
 
 
@@ -233,14 +240,6 @@ def _figures(turns: Sequence[Turn]) -> dict[str, Any]:
 
 def _ratio(ours: float, theirs: float) -> float | None:
     return round(ours / theirs, 3) if theirs else None
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text("ascii", errors="ignore").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def bench_job(

@@ -19,7 +19,7 @@ def describe_machine() -> dict[str, Any]:
     """JSON: names and versions only; None for a library that is not installed."""
     features = cpu_features()
     return {
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "cores": usable_cores(),
         "features": [name for name in _TOLD_FEATURES if name in features],
         "python": platform.python_version(),
@@ -28,7 +28,8 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """As the processor calls itself; its architecture where the system does not tell."""
     try:
         lines = Path("/proc/cpuinfo").read_text("ascii", errors="ignore").splitlines()
     except OSError:

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import transformers
 
@@ -44,6 +44,7 @@ from transforms.engine.ctranslate2_model import converted_model, default_cache_f
 from transforms.engine.hardware import usable_cores
 from transforms.engine.loading import check_folder, load_tokenizer, special_ids
 from transforms.engine.profile import Profile
+from transforms.engine.sources import Source, completion_of, finish_of, limits_of
 from transforms.engine.tokens import SourceTokenizer
 
 logger = logging.getLogger(__name__)
@@ -54,19 +55,11 @@ TOKENS_PER_BATCH = {"cpu": 4_096, "cuda": 65_536}
 # CTranslate2's names for a dtype: weights and linear layers, then everything else.
 _COMPUTE_TYPES = {"float32": "float32", "bfloat16": "bfloat16", "int8": "int8_float32"}
 
-_SOURCE_LIMITS = ("max_encoder_position_embeddings", "max_position_embeddings", "n_positions")
-_TARGET_LIMITS = ("max_decoder_position_embeddings", "max_position_embeddings")
-_NO_LIMIT = 1_000_000
-
 
 @dataclass(frozen=True, slots=True)
-class _Source:
-    """A tokenised request: its position, its ids with special tokens, what the limit cut off, and what the decoder is given."""
+class _Source(Source):
+    """`prefix`: what the decoder is given."""
 
-    index: int
-    ids: list[int] = field(repr=False)
-    tokens: int
-    truncated: int
     prefix: tuple[int, ...] = field(repr=False)
 
 
@@ -112,9 +105,7 @@ class CTranslate2Engine:
         self._special = special_ids(SimpleNamespace(config=config, generation_config=_shipped_ids(folder)))
         self._ends = frozenset(self._special["eos_token_id"])
         self._vocabulary_size: int = config.vocab_size
-        limits = [getattr(config, key, None) for key in _SOURCE_LIMITS] + [self._tokenizer.model_limit]
-        self._source_limit = min((n for n in limits if n and n < _NO_LIMIT), default=_NO_LIMIT) - self._tokenizer.special_count
-        self._target_limit = min((n for key in _TARGET_LIMITS if (n := getattr(config, key, None))), default=_NO_LIMIT)
+        self._limits = limits_of(config, self._tokenizer)
         self._tokens_per_batch = settings.tokens_per_batch or TOKENS_PER_BATCH[device]
         self._identity = EngineIdentity("ctranslate2", settings.model_id or folder.name, settings.model_sha256, dtype, device)
         self._warned: set[str] = set()
@@ -130,7 +121,7 @@ class CTranslate2Engine:
 
     @property
     def max_source_tokens(self) -> int:
-        return self._source_limit
+        return self._limits.source
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokenized]:
         return self._tokenizer.tokenize(texts)
@@ -160,8 +151,8 @@ class CTranslate2Engine:
             if cause or isinstance(ids, Exception):
                 completions[index] = Completion.failed(GENERATION_FAILED, cause)
             else:
-                kept = ids[: self._source_limit]
-                framed = self._tokenizer.with_specials(kept)
+                kept = ids[: self._limits.source]
+                framed = tuple(self._tokenizer.with_specials(kept))
                 yield _Source(index, framed, len(kept), len(ids) - len(kept), _given_tokens(request))
 
     def _refusal(self, request: Request, ids: list[int]) -> str:
@@ -170,11 +161,11 @@ class CTranslate2Engine:
             return "NotImplementedError"
         if not all(0 <= token < self._vocabulary_size for token in (*ids, *_given_tokens(request))):
             return "IndexError"
-        return "" if len(request.decoder_prefix) < self._target_limit else "ValueError"
+        return "" if len(request.decoder_prefix) < self._limits.target else "ValueError"
 
     def _plan(self, request: Request) -> _Plan:
         given = len(request.decoder_prefix)
-        return _Plan(request.decode, given, min(request.decode.max_new_tokens, self._target_limit - given))
+        return _Plan(request.decode, given, min(request.decode.max_new_tokens, self._limits.target - given))
 
     def _warn(self, decode: DecodeSettings) -> None:
         for told in approximations(decode):
@@ -234,17 +225,8 @@ class CTranslate2Engine:
         self.profile.add(_work(batch, rows, plan))
         texts = self._tokenizer.decode(rows)
         return [
-            Completion(
-                text=texts[i],
-                token_ids=tuple(rows[i]),
-                logprob=_mean_logprob(results[i].scores[0], rows[i], plan),
-                source_tokens=source.tokens,
-                source_truncated=source.truncated > 0,
-                finish=self._reason(rows[i], plan),
-                truncated_tokens=source.truncated,
-                padded_tokens=width - len(source.ids),
-            )
-            for i, source in enumerate(batch)
+            completion_of(source, row, text, _mean_logprob(result.scores[0], row, plan), self._reason(row, plan), width - len(source.ids))
+            for source, row, text, result in zip(batch, rows, texts, results, strict=True)
         ]
 
     def _ended(self, row: list[int], plan: _Plan) -> list[int]:
@@ -253,11 +235,8 @@ class CTranslate2Engine:
             return row
         return [*row[: plan.longest - 1], plan.forced_end]
 
-    def _reason(self, row: list[int], plan: _Plan) -> Any:
-        # At the limit, a forced end-of-sequence token says nothing about whether the model was done.
-        if len(row) >= plan.longest and (plan.forced_end is not None or row[-1] not in self._ends):
-            return "length"
-        return "stop"
+    def _reason(self, row: list[int], plan: _Plan) -> Literal["stop", "length"]:
+        return finish_of(row, plan.longest, plan.forced_end is not None, self._special["eos_token_id"])
 
 
 def _configuration(folder: Path) -> Any:
