@@ -273,7 +273,7 @@ def _read_texts(model: Path, notes: Path, column: str, count: int) -> list[str]:
     fmt = load_selection_format(model)
     if fmt is None:
         return texts
-    from pipeline.model_folder import mark_note
+    from pipeline.default_model.folder import mark_note
     from transforms.engine.loading import load_tokenizer
 
     tokenizer = load_tokenizer(model)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import transforms.engine
-from pipeline.model_folder import load_model, mark_note, summarize
-from pipeline.selection_model import Vocabulary
+from pipeline.default_model.folder import load_model, mark_note, summarize
+from pipeline.default_model.trainee import Vocabulary
 
 FOLDER = Path(transforms.engine.__file__).parent / "default_model"
 MAX_BYTES = 40_000_000

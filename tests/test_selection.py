@@ -230,3 +230,25 @@ def test_rankings_take_turns_up_to_the_budget() -> None:
     # A unit of two sentences and one of them, as overlapping windows may name them.
     assert merge_rankings(text, [[(spans[0][0], spans[1][1])], [spans[1], spans[3]]], budget=99).text == "one two. three four. seven eight."
     assert merge_rankings(text, [[], []], budget=9).text == ""
+
+
+def test_a_bare_heading_goes_with_what_it_stands_over() -> None:
+    note = "HISTORY\nHPI:\nFell on Monday. No fever.\nPLAN:\nRest.\nEND OF NOTE"
+    spans = split_sentences(note)
+    units = [" ".join(note[start:end].split()) for start, end in merge_sentences(note, spans, 20)]
+    assert units == ["HISTORY HPI: Fell on Monday.", "No fever.", "PLAN: Rest.", "END OF NOTE"]
+
+
+def test_a_conversation_may_have_a_budget_of_its_own() -> None:
+    talk = "Doctor: Where does it hurt today?\nPatient: In the left knee, since Monday.\nDoctor: Any fever at night?\nPatient: No."
+    units = split_sentences(talk)
+    fmt = make_format(budget_words=5, dialogue_words=9, dialogue_share=0.5)
+    assert word_budget(talk, units, fmt) == 9
+    assert word_budget(talk, units, make_format(budget_words=5)) == 5
+    assert word_budget(talk.replace("Doctor: ", "").replace("Patient: ", ""), units, fmt) == 5
+
+
+@pytest.mark.parametrize(("name", "value"), [("dialogue_words", 0), ("dialogue_share", 0.0), ("dialogue_share", 1.5)])
+def test_a_bad_budget_of_conversations_is_refused(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=name):
+        make_format(**{name: value})

@@ -22,6 +22,8 @@ from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
 
+from transforms.dialogue import is_dialogue
+
 FORMAT_FILE = "chartmill.json"
 FORMAT_VERSION = 1
 OBJECTIVE = "selection"
@@ -29,6 +31,9 @@ OBJECTIVE = "selection"
 _TOKENS_AROUND = 3  # begin of sequence, wanted length, end of sequence
 _TOKENS_PER_UNIT = 2  # marker, place
 _MIN_PLACES = 4
+
+_HEADING_WORDS = 6  # at most, in a heading that stands by itself
+_ENDS = (".", "!", "?", ";")
 
 _MARKER = re.compile(r"<m(\d{1,6})>")
 # What a note itself may hold that looks like one of our tokens; a space takes its meaning away.
@@ -48,6 +53,7 @@ class SelectionFormat:
     budget_share: at most this share (0-1] of the note's words, so that a short note is still shortened.
     max_source_tokens: tokens the model reads, special tokens included.
     max_new_tokens: markers it may write, end of sequence included.
+    dialogue_words, dialogue_share: budget and share where the note is a conversation; None for the same as of any other note.
     """
 
     n_markers: int
@@ -57,6 +63,8 @@ class SelectionFormat:
     budget_share: float
     max_source_tokens: int
     max_new_tokens: int
+    dialogue_words: int | None = None
+    dialogue_share: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("n_markers", "budget_words", "max_new_tokens"):
@@ -66,8 +74,12 @@ class SelectionFormat:
             raise ValueError(f"n_places must be at least {_MIN_PLACES}, got {self.n_places}")
         if self.max_source_tokens <= _TOKENS_AROUND + _TOKENS_PER_UNIT:
             raise ValueError(f"max_source_tokens leaves no room for text: {self.max_source_tokens}")
-        if not 0 < self.budget_share <= 1:
-            raise ValueError(f"budget_share must be in (0, 1], got {self.budget_share}")
+        if self.dialogue_words is not None and self.dialogue_words < 1:
+            raise ValueError(f"dialogue_words must be at least 1, got {self.dialogue_words}")
+        for name in ("budget_share", "dialogue_share"):
+            share = getattr(self, name)
+            if share is not None and not 0 < share <= 1:
+                raise ValueError(f"{name} must be in (0, 1], got {share}")
         if list(self.length_bounds) != sorted(set(self.length_bounds)):
             raise ValueError(f"length_bounds must ascend, got {self.length_bounds}")
 
@@ -180,13 +192,15 @@ def fit_sentences(token_counts: Sequence[int], fmt: SelectionFormat) -> int:
 def merge_sentences(text: str, sentences: Sequence[Span], n_units: int) -> list[Span]:
     """Join neighbouring sentences until there are at most `n_units`; every sentence stays in exactly one unit.
 
-    Sentences are packed in order towards an equal share of characters each, so that a long list of short lines becomes
-    units of similar length. Spans are characters [start, end). Raises ValueError if `n_units` < 1.
+    A bare heading always goes with what it stands over: by itself it says nothing. Then sentences are packed in order
+    towards an equal share of characters each, so that a long list of short lines becomes units of similar length.
+    Spans are characters [start, end). Raises ValueError if `n_units` < 1.
     """
     if n_units < 1:
         raise ValueError(f"n_units must be at least 1, got {n_units}")
+    sentences = _with_headings(text, sentences)
     if len(sentences) <= n_units:
-        return list(sentences)
+        return sentences
     units: list[Span] = []
     remaining = sum(end - start for start, end in sentences)
     first, size = 0, 0
@@ -201,6 +215,25 @@ def merge_sentences(text: str, sentences: Sequence[Span], n_units: int) -> list[
     if first < len(sentences):
         units.append((sentences[first][0], sentences[-1][1]))
     return units
+
+
+def _with_headings(text: str, sentences: Sequence[Span]) -> list[Span]:
+    """Sentences, those after bare headings begun at the first of these."""
+    joined: list[Span] = []
+    heading: int | None = None
+    for start, end in sentences:
+        first = start if heading is None else heading
+        if _is_heading(text[start:end]):
+            heading = first
+        else:
+            joined.append((first, end))
+            heading = None
+    return joined if heading is None else [*joined, (heading, sentences[-1][1])]
+
+
+def _is_heading(piece: str) -> bool:
+    words = piece.split()
+    return len(words) <= _HEADING_WORDS and (piece.rstrip().endswith(":") or (piece.isupper() and not piece.rstrip().endswith(_ENDS)))
 
 
 def mark_source(
@@ -234,9 +267,12 @@ def wanted_bucket(words: int, fmt: SelectionFormat) -> int:
 
 
 def word_budget(text: str, units: Sequence[Span], fmt: SelectionFormat) -> int:
-    """Return how many words the summary of these units may have: at least 1."""
+    """Return how many words the summary of these units may have: at least 1. A conversation may have another budget than a note."""
     words = sum(len(text[start:end].split()) for start, end in units)
-    return max(1, min(fmt.budget_words, round(words * fmt.budget_share)))
+    most, share = fmt.budget_words, fmt.budget_share
+    if (fmt.dialogue_words or fmt.dialogue_share) and is_dialogue(text):
+        most, share = fmt.dialogue_words or most, fmt.dialogue_share or share
+    return max(1, min(most, round(words * share)))
 
 
 def expand_markers(output: str, marked: MarkedSource, text: str, fmt: SelectionFormat) -> Selection:

@@ -13,10 +13,10 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import AutoTokenizer, BertConfig, BertModel
 
-from pipeline import train as training
-from pipeline.model_folder import load_model, mark_note, summarize, tokenize_with
-from pipeline.selection_model import Vocabulary, lay_out
-from pipeline.training_data import (
+from pipeline.default_model import recipe as training
+from pipeline.default_model.folder import load_model, mark_note, summarize, tokenize_with
+from pipeline.default_model.trainee import Vocabulary, lay_out
+from pipeline.default_model.examples import (
     Pair,
     drop_units,
     first_targets,
@@ -28,7 +28,7 @@ from pipeline.training_data import (
     split_holdout,
     unit_worth,
 )
-from pipeline.warm_start import build_model, cut_tokenizer, fit_worth
+from pipeline.default_model.warm_start import build_model, cut_tokenizer, fit_worth
 from transforms.selection import SelectionFormat, load_selection_format, mark_source
 
 FORMAT = SelectionFormat(

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, BartForConditionalGeneration, PreTrainedTokenizerFast
 
-from pipeline.training_data import Tokenize, note_units
+from pipeline.default_model.examples import Tokenize, note_units
 from transforms.selection import (
     MarkedSource,
     Selection,

@@ -1,6 +1,6 @@
 """Train a selection model: a small BART that writes the markers of the sentences worth keeping.
 
-    python -m pipeline.train --train pairs.parquet --texts notes.parquet:text --work work/ --output model/
+    python -m pipeline.default_model.recipe --train pairs.parquet --texts notes.parquet:text --work work/ --output model/
 
 One command, one thread by default, deterministic on one machine for one seed. Three phases:
 
@@ -36,10 +36,10 @@ import torch
 from torch import Tensor, nn
 from transformers import BartForConditionalGeneration, PreTrainedTokenizerFast
 
-from pipeline.model_folder import publish_model, summarize, tokenize_with
+from pipeline.default_model.folder import publish_model, summarize, tokenize_with
 from pipeline.rouge import RougeScores, score_rouge
-from pipeline.selection_model import Layout, Trainee, Vocabulary, lay_out
-from pipeline.training_data import (
+from pipeline.default_model.trainee import Layout, Trainee, Vocabulary, lay_out
+from pipeline.default_model.examples import (
     Corpus,
     Example,
     Pair,
@@ -52,7 +52,7 @@ from pipeline.training_data import (
     split_holdout,
     unit_worth,
 )
-from pipeline.warm_start import aim_at_markers, build_model, cut_tokenizer, fit_worth, let_end, minilm_folder
+from pipeline.default_model.warm_start import aim_at_markers, build_model, cut_tokenizer, fit_worth, let_end, minilm_folder
 from transforms.selection import SelectionFormat
 
 logger = logging.getLogger(__name__)
@@ -335,7 +335,7 @@ def _score(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="pipeline.train", description="Train a selection model.")
+    parser = argparse.ArgumentParser(prog="pipeline.default_model.recipe", description="Train a selection model.")
     parser.add_argument("--train", type=Path, nargs="+", required=True, help="Parquet files with text and reference")
     parser.add_argument("--texts", nargs="*", default=[], help="FILE or FILE:COLUMN, Parquet, notes without references")
     parser.add_argument("--encoder", type=Path, default=None, help="folder of a BERT (default: the MiniLM package)")
