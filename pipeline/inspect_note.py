@@ -231,11 +231,13 @@ def _figures(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
 def render_page(note: FoundNote) -> str:
     """The page as HTML."""
     style, script = ((_HERE / f"inspect_note.{suffix}").read_text(encoding="utf-8") for suffix in ("css", "js"))
-    policy = f"default-src 'none'; style-src {_digest(style)}; script-src {_digest(script)}; base-uri 'none'; form-action 'none'"
+    policy = (
+        f"default-src 'none'; style-src {inline_digest(style)}; script-src {inline_digest(script)}; base-uri 'none'; form-action 'none'"
+    )
     return str(_template().render(page=page_of(note), kinds=_KINDS, style=style, script=script, policy=policy))
 
 
-def _digest(source: str) -> str:
+def inline_digest(source: str) -> str:
     """The source expression by which a Content-Security-Policy allows exactly this inline text."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}'"
 
@@ -249,21 +251,25 @@ def _template() -> Any:
     return environment.get_template("inspect_note.html")
 
 
-def write_page(html: str, path: Path, output: str) -> None:
-    """Write the page with mode 0600. Only an earlier page of this command is replaced.
+def write_page(html: str, path: Path, output: str | None, mark: bytes = _MARK) -> None:
+    """Write the page with mode 0600. Only an earlier page of the same command is replaced: one with `mark` near its beginning.
 
-    `output`: the output folder, in which the page must not lie. Raises ConfigurationError where it must not be written, ChartmillError
-    where it cannot be.
+    `output`: the output folder, if there is one, in which the page must not lie. Raises ConfigurationError where it must not be written,
+    ChartmillError where it cannot be.
     """
-    folder = urlparse(output).path if output.startswith("file:") else output
-    if not output.startswith("s3://") and path.resolve().is_relative_to(Path(folder).resolve()):
+    if output is not None and _lies_in(path, output):
         raise ConfigurationError("--html: the page holds patient text, so it is not written into the output folder; choose another place")
     try:
-        if path.exists() and (not path.is_file() or _MARK not in path.read_bytes()[:4096]):
+        if path.exists() and (not path.is_file() or mark not in path.read_bytes()[:4096]):
             raise ConfigurationError("--html: something else is there already and is not overwritten; choose another name")
         _replace(path, html.encode("utf-8", "replace"))
     except OSError as error:
         raise ChartmillError(f"--html: the page cannot be written: {os.strerror(error.errno or 0)}") from None
+
+
+def _lies_in(path: Path, output: str) -> bool:
+    folder = urlparse(output).path if output.startswith("file:") else output
+    return not output.startswith("s3://") and path.resolve().is_relative_to(Path(folder).resolve())
 
 
 def _replace(path: Path, page: bytes) -> None:

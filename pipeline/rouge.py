@@ -5,7 +5,10 @@ A thin layer over the `rouge-score` package, which reproduces the published ACI-
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
+
+from schemas.errors import ConfigurationError
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,14 @@ def score_pairs(candidates: Sequence[str], references: Sequence[str]) -> list[tu
     return rows
 
 
+def check_installed() -> None:
+    """Raises ConfigurationError when the package that scores is not installed."""
+    if find_spec("rouge_score") is None:
+        raise ConfigurationError("scores need the package rouge-score, which is not installed; pip install chartmill[evaluate]")
+
+
 def _scorer() -> Any:
+    check_installed()
     # nltk, which rouge-score imports, takes most of a second: not at module level.
     from rouge_score import rouge_scorer
 

@@ -3,6 +3,7 @@
 import pytest
 
 from pipeline.rouge import first_and_last, lead, score_pairs, score_rouge
+from schemas.errors import ConfigurationError
 
 
 def test_known_counts() -> None:
@@ -37,3 +38,9 @@ def test_baselines() -> None:
     assert lead("a b c d e", 2) == "a b"
     assert first_and_last("a b c d e", 2) == "a b d e"
     assert first_and_last("a  b c", 2) == "a b c"
+
+
+def test_the_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.rouge.find_spec", lambda name: None)
+    with pytest.raises(ConfigurationError, match=r"pip install chartmill\[evaluate\]"):
+        score_rouge(["a"], ["a"])

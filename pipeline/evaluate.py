@@ -1,0 +1,110 @@
+"""`chartmill evaluate`: how good summaries are, against references and beside baselines. Prints no text of any note."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from schemas.errors import ConfigurationError
+
+EPILOG = "Example: `chartmill evaluate --task summary --input pairs.parquet --html cases.html`"
+TASKS = ("summary",)
+
+
+def evaluate(
+    inputs: Annotated[
+        list[str] | None, typer.Option("--input", "-i", help="Notes with references: file, folder, glob or s3:// URI; repeat.")
+    ] = None,
+    task: Annotated[str, typer.Option("--task", help="What is evaluated: `summary`.")] = "summary",
+    model: Annotated[str | None, typer.Option("--model", help="`default`, a folder, an s3:// prefix, or a hub id; as of `run`.")] = None,
+    output_folder: Annotated[
+        str | None, typer.Option("--output-folder", help="A finished run, whose summaries are scored; joined by note id.")
+    ] = None,
+    text_column: Annotated[str | None, typer.Option("--text-column", help="The notes. [default: text]")] = None,
+    id_column: Annotated[str | None, typer.Option("--id-column", help="Ids, for --output-folder. [default: note_id]")] = None,
+    references: Annotated[
+        list[str] | None, typer.Option("--reference", help="Column of right summaries; repeat for several. [default: reference]")
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="The first so many notes with references.")] = None,
+    backend: Annotated[str | None, typer.Option("--backend", help="torch, generate, ctranslate2 or echo.")] = None,
+    dtype: Annotated[str | None, typer.Option("--dtype", help="auto, float32, bfloat16 or int8.")] = None,
+    beams: Annotated[int | None, typer.Option("--beams", min=1, help="1 is greedy; by default as the model ships.")] = None,
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="Job file whose model and settings are evaluated.")] = None,
+    overrides: Annotated[list[str] | None, typer.Option("--set", "-s", help="Override a key of the job file, as of `run`.")] = None,
+    allow_download: Annotated[bool, typer.Option("--allow-download", help="Let --model fetch a hub id.")] = False,
+    baseline_words: Annotated[int, typer.Option("--baseline-words", min=2, help="Words of the baselines lead and first+last.")] = 120,
+    bertscore: Annotated[bool, typer.Option("--bertscore", help="BERTScore by MiniLM too; needs chartmill[semantic].")] = False,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the resamples behind the intervals.")] = 0,
+    html: Annotated[
+        str | None, typer.Option("--html", help="Local page with the best and worst cases, for you alone: it holds patient text.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line last.")] = False,
+) -> None:
+    """Score a model's summaries, or those of a finished run, against reference summaries: ROUGE with intervals, beside what costs nothing
+    (the note's first words, its first and last words, the note itself), with flags, novelty and compression.
+
+    Percent throughout. Notes without a summary count as 0; rows without a text or a reference are left out and counted.
+    """
+    _check(task, output_folder, model, html)
+    job = _job(config, overrides, inputs, model, backend, dtype, beams, allow_download, {"text": text_column, "note_id": id_column})
+    from pipeline.evaluation.bertscore import installed_encoder
+    from pipeline.evaluation.measure import Options, measure
+    from pipeline.evaluation.tables import print_evaluation
+    from pipeline.rouge import check_installed
+
+    check_installed()
+    if bertscore:
+        installed_encoder()
+    columns = tuple(dict.fromkeys(references or ("reference",)))
+    options = Options(columns, limit, output_folder, baseline_words, seed=seed, bertscore=bertscore)
+    evaluated = measure(job, options, lambda line: print(line, file=sys.stderr, flush=True))
+    print_evaluation(evaluated.figures)
+    if html is not None:
+        from pipeline.evaluation.cases_page import write_cases
+
+        write_cases(evaluated, Path(html), output_folder)
+        print("The page is written. It contains patient text: keep it as you would keep the notes, and delete it when you are done.")
+    if as_json:
+        print(json.dumps({"exit_code": 0, **evaluated.figures}, sort_keys=True), flush=True)
+
+
+def _check(task: str, output_folder: str | None, model: str | None, html: str | None) -> None:
+    """Raises ConfigurationError for what does not go together, before anything is loaded."""
+    if task not in TASKS:
+        raise ConfigurationError(f"--task: {task!r} cannot be evaluated; choices: {', '.join(TASKS)}")
+    if output_folder is not None and model is not None:
+        raise ConfigurationError("--model: with --output-folder the summaries are there already; leave out one of them")
+    if html is not None and "://" in html:
+        raise ConfigurationError("--html: the page holds patient text, so it is written to a local file only")
+
+
+def _job(
+    config: Path | None,
+    overrides: list[str] | None,
+    inputs: list[str] | None,
+    model: str | None,
+    backend: str | None,
+    dtype: str | None,
+    beams: int | None,
+    allow_download: bool,
+    columns: dict[str, str | None],
+) -> Any:
+    from pipeline.config import load_job
+
+    settings = {
+        "input.uris": inputs,
+        "tasks.summary.model": model,
+        "engine.backend": backend,
+        "engine.dtype": dtype,
+        "tasks.summary.decode.num_beams": beams,
+        "engine.allow_download": allow_download or None,
+        **{f"input.columns.{name}": column for name, column in columns.items()},
+    }
+    job = load_job(config, overrides or (), settings)
+    if not job.input.uris:
+        raise ConfigurationError("--input: nothing given; name the file, folder or s3:// URI that holds notes and references")
+    return job

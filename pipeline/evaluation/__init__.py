@@ -1,0 +1,1 @@
+"""`chartmill evaluate`: summaries against references, beside baselines, with intervals."""
