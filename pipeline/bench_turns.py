@@ -8,12 +8,14 @@ from __future__ import annotations
 import logging
 import multiprocessing as mp
 import resource
+import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from typing import Any, Protocol
 
 from schemas.errors import ChartmillError
@@ -28,7 +30,7 @@ _PATIENCE_S = 20
 class Turn:
     """What a contender did once: wall-clock seconds without `load_seconds`, notes done, tokens written, seconds by stage if it has some.
 
-    `peak_mb`: the most memory that its process has had so far, in MB (10^6 bytes). `facts`: what else a contender tells, never text.
+    `peak_mb`: the most memory that its process has had so far, in MB (10^6 bytes). `facts`: what else a contender tells; never shown.
     """
 
     seconds: float
@@ -49,8 +51,8 @@ class Contender(Protocol):
 def take_turns(makers: Mapping[str, Callable[[], Contender]], repeats: int) -> dict[str, list[Turn]]:
     """`repeats` turns of each contender, one after the other (A B C, A B C, …), after one of each that does not count.
 
-    The makers are called in order, each in its contender's process. Raises ChartmillError when one fails: with the kind of the error and
-    its place, never with its message, which may quote a text.
+    The makers are called in order, each in its contender's process. Raises ContenderFailed when one fails: with the kind of the error and
+    its place, never with its message, which may quote a text, unless it is a ChartmillError.
     """
     turns: dict[str, list[Turn]] = {name: [] for name in makers}
     with ExitStack() as stack:
@@ -59,6 +61,41 @@ def take_turns(makers: Mapping[str, Callable[[], Contender]], repeats: int) -> d
             for name in makers:
                 turns[name].append(ask[name]())
     return {name: mine[1:] for name, mine in turns.items()}
+
+
+def try_turns(
+    makers: Mapping[str, Callable[[], Contender]], repeats: int, watch: Callable[[str, Sequence[Turn]], None] = lambda name, turns: None
+) -> tuple[dict[str, list[Turn]], dict[str, str]]:
+    """As `take_turns`, but one that fails leaves the others to it: the turns of those that did them all, and why others did not.
+
+    `watch` is called after each turn with all that its contender has done, what does not count included.
+    """
+    turns: dict[str, list[Turn]] = {}
+    failures: dict[str, str] = {}
+    with ExitStack() as stack:
+        ask: dict[str, Callable[[], Turn]] = {}
+        for name, make in makers.items():
+            try:
+                ask[name] = stack.enter_context(_process(name, make))
+            except ContenderFailed as error:
+                failures[name] = error.reason
+        for _ in range(repeats + 1):
+            for name in [name for name in ask if name not in failures]:
+                try:
+                    turns.setdefault(name, []).append(ask[name]())
+                except ContenderFailed as error:
+                    failures[name] = error.reason
+                else:
+                    watch(name, turns[name])
+    return {name: mine[1:] for name, mine in turns.items() if name not in failures}, failures
+
+
+class ContenderFailed(ChartmillError):
+    """A contender could not do its work; `reason` holds no text of what it worked on."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"the measurement of {name} failed: {reason}")
+        self.reason = reason
 
 
 @contextmanager
@@ -73,26 +110,37 @@ def _process(name: str, make: Callable[[], Contender]) -> Iterator[Callable[[], 
     def said() -> Turn:
         try:
             answer = ours.recv()
-        except EOFError:
-            answer = "its process died"
+        except (EOFError, ConnectionResetError):
+            answer = _epitaph(process)
         if isinstance(answer, str):
-            raise ChartmillError(f"the measurement of {name} failed: {answer}")
+            raise ContenderFailed(name, answer)
         return answer
 
     def ask() -> Turn:
-        ours.send(_TURN)
+        # One that has died meanwhile is found out by what it does not say.
+        with suppress(BrokenPipeError):
+            ours.send(_TURN)
         return said()
 
     try:
         # The next one is made when this one is ready.
         said()
         yield ask
-        ours.send(_END)
+        with suppress(BrokenPipeError):
+            ours.send(_END)
         process.join(_PATIENCE_S)
     finally:
         process.kill()
         process.join()
         ours.close()
+
+
+def _epitaph(process: SpawnProcess) -> str:
+    """Why a process is gone without a word."""
+    process.join(_PATIENCE_S)
+    if process.exitcode == -signal.SIGKILL:
+        return "its process was killed, as the system does when memory runs out"
+    return f"its process died (exit code {process.exitcode})"
 
 
 def _work(make: Callable[[], Contender], parent: Connection) -> None:
@@ -104,6 +152,8 @@ def _work(make: Callable[[], Contender], parent: Connection) -> None:
         parent.send(Turn(0, 0, 0, 0))
         while parent.recv() != _END:
             parent.send(replace(contender.turn(), peak_mb=_peak_mb()))
+    except ChartmillError as error:  # its messages hold no text
+        parent.send(str(error))
     except Exception as error:  # noqa: BLE001 - the edge of a process: kind and place go to the parent, the message nowhere
         parent.send(describe_error(error))
 
