@@ -18,12 +18,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from pipeline.audit_run import audited
 from pipeline.config import Job
+from pipeline.hosts import Host, Work, agreed_work, shards_left, shards_of
+from pipeline.interrupt import attempts_dropped
 from pipeline.isolate import run_isolated, set_apart
 from pipeline.planning import RunPlan, plan_run
 from pipeline.prepare import PreparedJob, prepare
@@ -35,7 +39,7 @@ from transforms.batch import guarded
 from transforms.commit import CommitShard
 from transforms.evidence import LocateEvidence
 from transforms.generate import GenerateTexts
-from transforms.ledger import committed_shards
+from transforms.ledger import committed_shards, newest_plan
 from transforms.read import ReadNotes
 from transforms.record import ParseRecords
 from transforms.revise import revise_commit
@@ -44,17 +48,22 @@ from transforms.store import Store
 from transforms.validate import ValidateNotes
 from transforms.verify import VerifySummaries
 
+Watch = Callable[[Store, RunPlan], AbstractContextManager[Any]]
 _SEGMENTS_PER_PAGE = 200
 _RUN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run came to. `message` is empty when all went well."""
+    """What a run came to. `message` is empty when all went well.
+
+    `elsewhere`: shards that other hosts have not committed yet; the last of them publishes, and this host's report names them only.
+    """
 
     published: Published
     plan: Plan = field(repr=False)
     message: str = ""
+    elsewhere: int = 0
 
     @property
     def exit_code(self) -> int:
@@ -69,39 +78,77 @@ def run_job(
     *,
     run_id: str | None = None,
     beam_options: Sequence[str] = (),
-    watch: Callable[[Store, RunPlan], AbstractContextManager[Any]] | None = None,
+    watch: Watch | None = None,
+    host: Host | None = None,
 ) -> Outcome:
     """Run a job from plan to publication.
 
     `watch(store, run_plan)` is called when the plan stands and gives a context manager that is open while the graph runs (progress).
+    `host`: which of several machines at the same job this one is; each does its share.
     """
     check_runner(job.run.runner, beam_options)
+    host = host or Host()
+    run_id = run_id or host.run_id
     check_run_id(run_id)
     started = time.time()
-    deadline = started + 60 * job.run.max_minutes if job.run.max_minutes else None
     prepared = prepare(job, beam_options)
     run_id = run_id or new_run_id()
+    work = agreed_work(prepared.store, prepared.version, run_id, host, partial(_planned, prepared, run_id), 60 * job.run.wait_minutes)
+    shards = shards_of((*work.run_plan.to_do, *work.apart))
+    with audited(prepared, work.run_plan.plan, len(shards), host) as tell:
+        outcome = _done(prepared, work, run_id, host, started, beam_options, watch)
+        tell(outcome)
+    return outcome
+
+
+def _done(
+    prepared: PreparedJob, work: Work, run_id: str, host: Host, started: float, beam_options: Sequence[str], watch: Watch | None
+) -> Outcome:
+    """Do what this host has to do, and publish unless that is another host's."""
+    run_plan = work.run_plan
+    deadline = started + 60 * minutes if (minutes := prepared.job.run.max_minutes) else None
+    loads = 0
+    with attempts_dropped(prepared.store, prepared.version, shards_of((*run_plan.to_do, *work.apart))):
+        for segment in work.apart:
+            run_isolated(prepared, segment, run_id)
+        if run_plan.to_do:
+            with watch(prepared.store, run_plan) if watch else nullcontext():
+                loads = run_graph(prepared, run_plan, deadline, beam_options)
+    if host.count > 1 and not _is_over(deadline) and (left := shards_left(prepared.store, prepared.version, run_plan.plan)):
+        return _left_to_others(prepared, run_plan, left)
+    published = publish(
+        prepared.store,
+        prepared.version,
+        sweep_after_s=60 * prepared.job.run.sweep_after_minutes,
+        run_seconds=round(time.time() - started, 3),
+        model_loads=loads,
+    )
+    return Outcome(published, run_plan.plan, _left_undone(prepared, run_plan, published, deadline))
+
+
+def _planned(prepared: PreparedJob, run_id: str) -> Work:
+    """The whole run's work. What needs no generation is done at once, so that whoever publishes finds it."""
     run_plan = plan_run(prepared.store, prepared.version, run_id, prepared.plan_settings(), prepared.said_in_plan())
     if run_plan.to_do or run_plan.revisions:
         prepared.store.delete(SUCCESS)
     for record, shard in run_plan.revisions:
         with guarded("revise"):
-            revise_commit(record, shard, prepared.store, run_id, job.output.keep_rejected_text)
+            revise_commit(record, shard, prepared.store, run_id, prepared.job.output.keep_rejected_text)
     run_plan, suspects = set_apart(prepared, run_plan)
-    for segment in suspects:
-        run_isolated(prepared, segment, run_id)
-    loads = 0
-    if run_plan.to_do:
-        with watch(prepared.store, run_plan) if watch else nullcontext():
-            loads = run_graph(prepared, run_plan, deadline, beam_options)
-    published = publish(
-        prepared.store,
-        prepared.version,
-        sweep_after_s=60 * job.run.sweep_after_minutes,
-        run_seconds=round(time.time() - started, 3),
-        model_loads=loads,
-    )
-    return Outcome(published, run_plan.plan, _left_undone(prepared, run_plan, published, deadline))
+    return Work(run_plan, tuple(suspects))
+
+
+def _is_over(deadline: float | None) -> bool:
+    return deadline is not None and time.time() >= deadline
+
+
+def _left_to_others(prepared: PreparedJob, run_plan: RunPlan, left: int) -> Outcome:
+    """This host is done before others are: they, or the next run if one of them is lost, will publish."""
+    newest = newest_plan(prepared.store, prepared.version)
+    run_id = newest.run_id if newest else run_plan.plan.run_id
+    report = {"run_id": run_id, "version": prepared.version, "complete": False, "remaining_shards": left}
+    published = Published(report, complete=False, released=False)
+    return Outcome(published, run_plan.plan, _left_undone(prepared, run_plan, published, None), left)
 
 
 def check_run_id(run_id: str | None) -> None:
@@ -119,7 +166,7 @@ def _left_undone(prepared: PreparedJob, run_plan: RunPlan, published: Published,
         return ""
     done = committed_shards(prepared.store, prepared.version)
     left = sum(1 for segment in run_plan.to_do for shard in segment.shards if shard.id not in done)
-    if not left or (deadline is not None and time.time() >= deadline):
+    if not left or _is_over(deadline):
         return ""
     return f"{left} shards were not done: their files changed or vanished after they were planned; run again"
 

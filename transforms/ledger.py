@@ -11,7 +11,7 @@ import json
 import re
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -124,9 +124,13 @@ def _parse_ids(data: bytes) -> NoteIds:
     )
 
 
+def plan_key(version: str, run_id: str) -> str:
+    return f"{runs_folder(version)}/plans/{run_id}.json"
+
+
 def put_plan(store: Store, plan: Plan) -> bool:
     """Save the run's plan; False when another plan of that run id exists."""
-    key, data = f"{runs_folder(plan.version)}/plans/{plan.run_id}.json", plan.to_bytes()
+    key, data = plan_key(plan.version, plan.run_id), plan.to_bytes()
     # What stands may be our own: a PUT whose answer was lost is sent again.
     return store.put_once(key, data) or store.get(key) == data
 
@@ -134,7 +138,7 @@ def put_plan(store: Store, plan: Plan) -> bool:
 def plan_entries(store: Store, version: str | None = None) -> list[Entry]:
     """The saved plans of a version, or of the whole output folder."""
     folder = f"{runs_folder(version)}/plans/" if version else f"{RUNS}/"
-    return [e for e in store.list(folder) if "/plans/" in e.key and not _CUTS.search(e.key)]
+    return [e for e in store.list(folder) if "/plans/" in e.key and e.key.endswith(".json") and not _CUTS.search(e.key)]
 
 
 def newest_plan(store: Store, version: str | None = None) -> Plan | None:
@@ -177,6 +181,13 @@ def _marked(entry: Entry) -> str:
 def forget_attempts(store: Store, version: str, shard: str) -> None:
     for entry in list(store.list(attempt_folder(version))):
         if _marked(entry) == shard:
+            store.delete(entry.key)
+
+
+def forget_attempts_since(store: Store, version: str, shards: Set[str], since: float) -> None:
+    """Forget the attempts at these shards that began at `since` (seconds since the epoch) or later."""
+    for entry in list(store.list(attempt_folder(version))):
+        if _marked(entry) in shards and entry.modified >= since - _CLOCK_GRAIN_S:
             store.delete(entry.key)
 
 

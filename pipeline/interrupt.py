@@ -1,0 +1,49 @@
+"""SIGTERM ends a run as Ctrl-C does: the shard under way is dropped, what is committed stays, and running again goes on."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator, Set
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from schemas.errors import ChartmillError
+from transforms.ledger import forget_attempts_since
+from transforms.store import Store, storage_errors
+
+
+@contextmanager
+def stopped_by_sigterm() -> Iterator[None]:
+    """In the body SIGTERM raises KeyboardInterrupt, once. The first process of a container would not even notice it otherwise.
+
+    Only a process' main thread may handle signals; in others this does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _stop(number: int, frame: Any) -> None:
+    # Whoever stops a machine may ask several times; the tidying up must not be interrupted.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def attempts_dropped(store: Store, version: str, shards: Set[str]) -> Iterator[None]:
+    """When the body is interrupted, take away the marks of the shards that were under way: being stopped is not their fault."""
+    started = time.time()
+    try:
+        yield
+    except KeyboardInterrupt:
+        # A storage that fails now leaves a mark behind, which is no harm.
+        with suppress(ChartmillError, *storage_errors()):
+            forget_attempts_since(store, version, shards, started)
+        raise
