@@ -14,21 +14,23 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 from pipeline.default_model import recipe as training
-from pipeline.default_model.folder import load_model, mark_note, summarize, tokenize_with
-from pipeline.default_model.trainee import Vocabulary, lay_out
 from pipeline.default_model.examples import (
     Pair,
+    draw_example,
     drop_units,
     first_targets,
+    make_collection,
     make_example,
     note_units,
     read_pairs,
     read_texts,
-    sample_window,
     split_holdout,
     unit_worth,
 )
-from pipeline.default_model.warm_start import build_model, cut_tokenizer, fit_worth
+from pipeline.default_model.folder import load_model, mark_note, summarize, tokenize_with
+from pipeline.default_model.teacher import Features, Teacher, embed_with, features_of, no_embeddings
+from pipeline.default_model.trainee import Vocabulary, lay_out
+from pipeline.default_model.warm_start import build_model, cut_tokenizer
 from transforms.selection import SelectionFormat, load_selection_format, mark_source
 
 FORMAT = SelectionFormat(
@@ -42,11 +44,9 @@ FORMAT = SelectionFormat(
 )
 SETTINGS = training.TrainSettings(
     n_tokens=180,
-    gather_steps=2,
-    rank_steps=3,
-    settle_steps=3,
+    steps=8,
     notes_per_step=2,
-    frozen_layers=1,
+    frozen_layers=0,
     n_holdout=2,
     checkpoint_every=1,
     fmt=FORMAT,
@@ -143,17 +143,6 @@ def test_dropped_units_take_their_rows_along() -> None:
     assert drop_units(one, 1.0, np.random.default_rng(1)) is one
 
 
-def test_windows_are_neighbouring_units() -> None:
-    units = [[i] for i in range(30)]
-    sizes = set()
-    for seed in range(40):
-        window = [unit[0] for unit in sample_window(units, np.random.default_rng(seed))]
-        assert window == list(range(window[0], window[0] + len(window)))
-        sizes.add(len(window))
-    assert min(sizes) >= 6 and max(sizes) <= 18 and len(sizes) > 5
-    assert sample_window(units[:3], np.random.default_rng(0)) == units[:3]
-
-
 def test_holdout_is_disjoint_complete_and_fixed_by_the_seed() -> None:
     pairs = [Pair(str(i), str(i)) for i in range(10)]
     kept, held = split_holdout(pairs, 3, seed=1)
@@ -219,7 +208,7 @@ def test_training_source_is_what_the_tokenizer_makes_of_marked_text(encoder: Pat
 
 
 def run(encoder: Path, pairs_file: Path, folder: Path, settings: training.TrainSettings = SETTINGS):  # type: ignore[no-untyped-def]
-    return training.train([pairs_file], [f"{pairs_file}:text"], encoder, folder / "work", folder / "model", settings)
+    return training.train([(pairs_file, 1.0)], [f"{pairs_file}:text"], encoder, folder / "work", folder / "model", settings)
 
 
 @pytest.fixture(scope="module")
@@ -286,13 +275,54 @@ def test_embeddings_stay_as_pretrained(encoder: Path, straight: Path) -> None:
     assert not [name for name in moved if name.startswith(("model.shared", "model.encoder.embed_positions"))]
 
 
-def test_worth_is_fitted_by_ridge_regression() -> None:
-    torch.manual_seed(0)
-    truth = torch.randn(6)
-    states = [torch.randn(9, 6) + torch.randn(6) for _ in range(20)]
-    worth = torch.nn.Linear(6, 1)
-    fit_worth(worth, states, [state @ truth + 5 for state in states])
-    assert torch.allclose(worth.weight[0], truth, atol=0.05)
+def test_training_goes_on_from_a_model_made_before(encoder: Path, pairs_file: Path, straight: Path, tmp_path: Path) -> None:
+    pairs = [(pairs_file, 3.0), (pairs_file, 1.0)]
+    training.train(pairs, [], encoder, tmp_path / "work", tmp_path / "model", SETTINGS, straight / "model")
+    before, after = weights(straight / "model"), weights(tmp_path / "model")
+    assert not torch.equal(before["model.encoder.layers.1.fc1.weight"], after["model.encoder.layers.1.fc1.weight"])
+    assert (tmp_path / "model/tokenizer.json").read_bytes() == (straight / "model/tokenizer.json").read_bytes()
+    other = dataclasses.replace(SETTINGS, fmt=dataclasses.replace(FORMAT, n_markers=9))
+    with pytest.raises(ValueError, match="other markers"):
+        training.train(pairs, [], encoder, tmp_path / "other", tmp_path / "out", other, straight / "model")
+
+
+def test_a_teacher_finds_what_decides_and_knows_no_scale() -> None:
+    rng = np.random.default_rng(0)
+    notes = []
+    for _ in range(60):
+        states = rng.normal(size=(9, 4)) + rng.normal(size=4)
+        features = Features(states, rng.normal(size=(9, 7)), rng.integers(4, 30, 9))
+        notes.append((features, (states[:, 2] + 5) * features.words))
+    teacher = Teacher.fit(notes)
+    for features, shared in notes[:5]:
+        worth = teacher.worth(features)
+        assert abs(worth.mean()) < 1e-9 and abs(worth.std() - 1) < 1e-3
+        assert np.corrcoef(worth, features.embeddings[:, 2])[0, 1] > 0.9
+        assert np.argmax(worth) in np.argsort(-shared / features.words)[:2]
+
+
+def test_features_tell_place_and_surface(encoder: Path) -> None:
+    features = features_of(["A COUGH:", "is it dry (very)?", "no."], embed_with(encoder))
+    assert features.embeddings.shape == (3, 32) and features.plain().shape == (3, 23)
+    assert features.words.tolist() == [2, 4, 1]
+    assert features.surface[:, 2].tolist() == [1, 0, 0] and features.surface[:, 6].tolist() == [0, 1, 0]
+    rest = features.subset([1, 2])
+    assert rest.plain()[0, 0] == 0 and (rest.embeddings == features.embeddings[1:]).all()
+
+
+def test_embeddings_do_not_depend_on_company(encoder: Path) -> None:
+    embed = embed_with(encoder)
+    assert np.allclose(embed(["a cough.", "he slept well after zinc."])[0], embed(["a cough."])[0], atol=1e-5)
+
+
+def test_examples_are_drawn_by_share_and_the_same_again(pairs_file: Path) -> None:
+    pairs = read_pairs([pairs_file])
+    corpus = [make_collection(pairs, share, FORMAT, words_of, no_embeddings) for share in (3.0, 1.0)]
+    drawn = [draw_example(corpus, position, seed=5) for position in range(400)]
+    assert [draw_example(corpus, position, seed=5)[1] is one for position, (_, one) in enumerate(drawn)] == [True] * 400
+    assert 250 < sum(collection is corpus[0] for collection, _ in drawn) < 350
+    with pytest.raises(ValueError, match="none of 1 pairs"):
+        make_collection([Pair("one.", "two")], 1.0, FORMAT, words_of, no_embeddings)
 
 
 def test_a_folder_without_a_selection_model_is_refused(tmp_path: Path) -> None:

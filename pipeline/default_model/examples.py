@@ -3,19 +3,20 @@
 A sentence is worth the unigrams and bigrams it shares with the reference, per word it costs; the target is a softmax of that
 worth. So the model learns to rank, and to prefer dense sentences, which is what a summary with a word budget needs. (A
 greedy oracle in the manner of Nallapati et al. 2017, arXiv 1611.04230, made soft and divided by length: trained on the
-undivided gain, a linear ranker lost 2 points of ROUGE-1 to its longest sentences.)
+undivided gain, a linear ranker lost 2 points of ROUGE-1 to its longest sentences.) A teacher's view of each sentence comes beside.
 """
 
 import itertools
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.default_model.teacher import Embed, Features, Teacher, features_of, no_embeddings
 from transforms.selection import SelectionFormat, Span, fit_sentences, merge_sentences
 from transforms.sentences import split_sentences
 
@@ -28,7 +29,6 @@ _ROUGE_WORD = re.compile(r"[a-z0-9]+")
 _BIGRAM_WEIGHT = 2.0
 _LENGTH_OFFSET = 3.0  # words added to every sentence's cost, so that two-word fragments do not win
 _TEMPERATURE = 0.25
-_MIN_NOTE_UNITS = 6  # shorter notes are not worth gathering from
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Example:
     unit_ids: token ids of each unit, no special tokens. words: words of each unit, shape (units,).
     counts: how often each unit holds each n-gram of the reference, shape (units, n-grams). limits: how often the
     reference holds it, shape (n-grams,). weights: worth of one such n-gram, shape (n-grams,).
-    wanted_words: words of the reference.
+    wanted_words: words of the reference. features: what a teacher is told of the units.
     """
 
     unit_ids: list[list[int]] = field(repr=False)
@@ -55,6 +55,7 @@ class Example:
     limits: IntArray = field(repr=False)
     weights: FloatArray = field(repr=False)
     wanted_words: int
+    features: Features = field(repr=False)
 
     def subset(self, kept: Sequence[int]) -> "Example":
         """Return the example with only these units, in this order."""
@@ -66,7 +67,13 @@ class Example:
             self.limits,
             self.weights,
             self.wanted_words,
+            self.features.subset(rows),
         )
+
+    @property
+    def shared(self) -> NDArray[np.float64]:
+        """What each unit shares with the reference, n-grams by their weights, shape (units,)."""
+        return np.asarray(np.minimum(self.counts, self.limits) @ self.weights, np.float64)
 
 
 def read_pairs(paths: Sequence[Path], text_column: str = "text", reference_column: str = "reference") -> list[Pair]:
@@ -112,17 +119,10 @@ def note_units(text: str, fmt: SelectionFormat, tokenize: Tokenize) -> list[Span
     return merge_sentences(text, sentences[: fit_sentences(counts, fmt)], fmt.n_markers)
 
 
-def make_example(pair: Pair, fmt: SelectionFormat, tokenize: Tokenize) -> Example | None:
+def make_example(pair: Pair, fmt: SelectionFormat, tokenize: Tokenize, embed: Embed = no_embeddings) -> Example | None:
     """Turn a pair into an example; None if the note has fewer than two units or shares no word with the reference."""
     units = [pair.text[start:end] for start, end in note_units(pair.text, fmt, tokenize)]
-    return _example(units, tokenize(units), rouge_words(pair.reference), len(pair.reference.split()))
-
-
-def sample_window(unit_ids: Sequence[list[int]], rng: np.random.Generator) -> list[list[int]]:
-    """Return 6 to 18 neighbouring units of a note, fewer if it has no more."""
-    size = int(rng.integers(6, 19))
-    first = int(rng.integers(0, max(1, len(unit_ids) - size + 1)))
-    return list(unit_ids[first : first + size])
+    return _example(units, rouge_words(pair.reference), len(pair.reference.split()), tokenize, embed)
 
 
 def rouge_words(text: str) -> list[str]:
@@ -131,28 +131,28 @@ def rouge_words(text: str) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Corpus:
-    """What is trained on: examples with references, and the units of notes without, as token ids."""
+class Collection:
+    """Examples of one kind of text, with their own teacher. `share`: how much of the training is theirs, in any unit."""
 
     examples: list[Example] = field(repr=False)
-    notes: list[list[list[int]]] = field(repr=False)
-
-    def indices(self, step: int, count: int, seed: int) -> Iterator[int]:
-        """Yield the indices of `count` examples for a step, every example once per epoch, each epoch shuffled."""
-        for position in range(step * count, (step + 1) * count):
-            epoch, index = divmod(position, len(self.examples))
-            yield int(np.random.default_rng([seed, 1_000_000 + epoch]).permutation(len(self.examples))[index])
+    share: float
+    teacher: Teacher = field(repr=False)
 
 
-def make_corpus(pairs: Sequence[Pair], texts: Sequence[str], fmt: SelectionFormat, tokenize: Tokenize) -> Corpus:
-    """Prepare everything training draws from; the notes of pairs also serve as notes without references."""
-    examples = [make_example(pair, fmt, tokenize) for pair in pairs]
-    notes = []
-    for text in [*(pair.text for pair in pairs), *texts]:
-        units = [text[start:end] for start, end in note_units(text, fmt, tokenize)]
-        if len(units) >= _MIN_NOTE_UNITS:
-            notes.append(tokenize(units))
-    return Corpus([example for example in examples if example is not None], notes)
+def make_collection(pairs: Sequence[Pair], share: float, fmt: SelectionFormat, tokenize: Tokenize, embed: Embed) -> Collection:
+    """Prepare pairs. Raises ValueError if none of them can be learned from."""
+    examples = [example for example in (make_example(pair, fmt, tokenize, embed) for pair in pairs) if example is not None]
+    if not examples:
+        raise ValueError(f"none of {len(pairs)} pairs can be learned from: their notes need two sentences, and words of the reference")
+    return Collection(examples, share, Teacher.fit([(example.features, example.shared) for example in examples]))
+
+
+def draw_example(collections: Sequence[Collection], position: int, seed: int) -> tuple[Collection, Example]:
+    """The example at a position of the endless sequence that a seed gives: a collection by its share, then any of its examples."""
+    rng = np.random.default_rng([seed, position, 3])
+    shares = np.array([collection.share for collection in collections])
+    collection = collections[int(rng.choice(len(collections), p=shares / shares.sum()))]
+    return collection, collection.examples[int(rng.integers(len(collection.examples)))]
 
 
 def drop_units(example: Example, share: float, rng: np.random.Generator) -> Example:
@@ -171,12 +171,11 @@ def first_targets(example: Example) -> FloatArray:
 
 def unit_worth(example: Example) -> FloatArray:
     """Return the worth of each unit by itself: n-grams shared with the reference per word it costs, shape (units,)."""
-    shared = np.minimum(example.counts, example.limits) @ example.weights
-    worth: FloatArray = (shared / (example.words + _LENGTH_OFFSET)).astype(np.float32)
+    worth: FloatArray = (example.shared / (example.words + _LENGTH_OFFSET)).astype(np.float32)
     return worth
 
 
-def _example(units: Sequence[str], unit_ids: list[list[int]], reference: Sequence[str], wanted_words: int) -> Example | None:
+def _example(units: Sequence[str], reference: Sequence[str], wanted_words: int, tokenize: Tokenize, embed: Embed) -> Example | None:
     grams = Counter(_grams(reference))
     if len(units) < 2 or not grams:
         return None
@@ -190,7 +189,8 @@ def _example(units: Sequence[str], unit_ids: list[list[int]], reference: Sequenc
         return None
     weights = np.array([1.0 if len(gram) == 1 else _BIGRAM_WEIGHT for gram in grams], dtype=np.float32)
     words = np.array([len(unit.split()) for unit in units], dtype=np.int64)
-    return Example(unit_ids, words, counts, np.array(list(grams.values()), dtype=np.int64), weights, wanted_words)
+    limits = np.array(list(grams.values()), dtype=np.int64)
+    return Example(tokenize(units), words, counts, limits, weights, wanted_words, features_of(units, embed))
 
 
 def _grams(words: Sequence[str]) -> list[tuple[str, ...]]:

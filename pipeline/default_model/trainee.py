@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -9,8 +10,11 @@ from transformers import BartForConditionalGeneration, PreTrainedTokenizerFast
 
 from transforms.selection import SelectionFormat, place_of, wanted_bucket
 
+N_PLAIN = 23  # places and surface
 _CONTRAST_TEMPERATURE = 0.1
-_MEAN_LOG_SIZE = 3.0  # e to the power of it, 20, is a usual number of tokens per sentence
+_CONTRAST = 0.25
+_SHARPNESS = 2.0  # logits of the choice per deviation of worth
+_WEIGHTS = (1.0, 0.5, 1.0, 0.3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,49 +72,58 @@ def lay_out(
     return Layout(*(torch.tensor(values) for values in (source, positions, markers, places, sizes)))
 
 
+class Lesson(NamedTuple):
+    """What is to be told of the units of a note: embeddings less their mean over the collection, places and surface standardised,
+    the teacher's worth, and the distribution of the first choice by the reference."""
+
+    embeddings: Tensor
+    plain: Tensor
+    worth: Tensor
+    choice: Tensor
+
+
+class Losses(NamedTuple):
+    """Of content (nearness, and contrast with the other units of the note: van den Oord 2018, arXiv 1807.03748), of places and surface,
+    of the teacher's worth, and of the reference's first choice."""
+
+    content: Tensor
+    plain: Tensor
+    worth: Tensor
+    choice: Tensor
+
+    def total(self) -> Tensor:
+        return sum((weight * loss for weight, loss in zip(_WEIGHTS, self, strict=True)), torch.zeros(()))
+
+
 class Trainee(nn.Module):
     """The model, and linear heads on the encoder's marker states, which only training uses.
 
-    `content`, `place` and `size` must tell the mean state, the place and the length of the unit that follows a marker: they
-    make markers gather their sentence, which no pretrained token does. `worth` ranks the units.
+    `content` and `plain` must tell what a teacher is told of the unit that follows a marker: they make markers gather their
+    sentence, which no pretrained token does. `worth` ranks the units.
     """
 
-    def __init__(self, model: BartForConditionalGeneration, frozen_layers: int, n_places: int) -> None:
+    def __init__(self, model: BartForConditionalGeneration, width: int) -> None:
+        """`width`: of the teacher's embeddings."""
         super().__init__()
         self.model = model
-        self.frozen_layers = frozen_layers
-        width = model.config.d_model
-        self.content = nn.Linear(width, width)
-        self.place = nn.Linear(width, n_places)
-        self.size = nn.Linear(width, 1)
-        self.worth = nn.Linear(width, 1)
+        self.content = nn.Linear(model.config.d_model, width)
+        self.plain = nn.Linear(model.config.d_model, N_PLAIN)
+        self.worth = nn.Linear(model.config.d_model, 1)
 
-    def encoder_losses(self, layout: Layout, worth: Tensor | None, lesson: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return the losses of gathering and of ranking.
+    def marker_states(self, layout: Layout) -> Tensor:
+        """What the encoder makes of a note's markers, (units, width)."""
+        return self.model.model.encoder(input_ids=layout.source[None]).last_hidden_state[0, layout.positions]
 
-        worth: target distribution over units, shape (units,); without one the loss is zero. lesson: states of a teacher,
-        shape (tokens, width), whose means are to be gathered; without one, those of the frozen layers are.
-        """
-        output = self.model.model.encoder(input_ids=layout.source[None], output_hidden_states=True)
-        states = output.last_hidden_state[0, layout.positions]
-        told = output.hidden_states[self.frozen_layers][0].detach() if lesson is None else lesson
-        gathering = self._gathering_loss(states, told, layout)
-        if worth is None:
-            return gathering, torch.zeros(())
-        return gathering, _cross_entropy(self.worth(states)[:, 0].log_softmax(dim=0)[None], worth[None])
-
-    def _gathering_loss(self, states: Tensor, told: Tensor, layout: Layout) -> Tensor:
-        """Contrast with the other units of the note (van den Oord 2018, arXiv 1807.03748), nearness, place and size."""
-        starts, ends = layout.positions + 2, layout.positions + 2 + layout.sizes
-        means = torch.stack([told[start:end].mean(dim=0) for start, end in zip(starts, ends, strict=True)])
-        means = nn.functional.normalize(means - told.mean(dim=0), dim=1)
-        similarity = nn.functional.normalize(self.content(states), dim=1) @ means.T
-        contrast = nn.functional.cross_entropy(similarity / _CONTRAST_TEMPERATURE, torch.arange(len(means)))
-        place = nn.functional.cross_entropy(self.place(states), layout.places)
-        size = nn.functional.mse_loss(self.size(states)[:, 0], layout.sizes.float().log() - _MEAN_LOG_SIZE)
-        return contrast + (1 - similarity.diagonal()).mean() + 0.5 * place + 0.5 * size
-
-
-def _cross_entropy(log_p: Tensor, targets: Tensor) -> Tensor:
-    """Mean over rows."""
-    return -(targets * log_p).sum(dim=1).mean()
+    def losses(self, layout: Layout, lesson: Lesson) -> Losses:
+        """How far the markers of a note are from what they should tell."""
+        states = self.marker_states(layout)
+        scores = self.worth(states)[:, 0]
+        told = nn.functional.normalize(lesson.embeddings, dim=1)
+        similarity = nn.functional.normalize(self.content(states), dim=1) @ told.T
+        contrast = nn.functional.cross_entropy(similarity / _CONTRAST_TEMPERATURE, torch.arange(len(told)))
+        return Losses(
+            (1 - similarity.diagonal()).mean() + _CONTRAST * contrast,
+            nn.functional.mse_loss(self.plain(states), lesson.plain),
+            nn.functional.mse_loss(scores - scores.mean(), lesson.worth),
+            -(lesson.choice * (_SHARPNESS * scores).log_softmax(dim=0)).sum(),
+        )

@@ -34,7 +34,6 @@ _POINTER_NORM = 40.0  # twice the norm of a normalised state of width 384
 _FORBIDDEN = -100.0  # finite, so that no arithmetic on it gives a NaN
 _LOGIT_SCALE = 0.5  # weight of the last normalisation: logits that are not too sure of themselves
 _END_QUANTILE = 0.9  # share of steps at which the end is likelier than any marker that is not there
-_WORTH_PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 _RIDGE = 0.1
 
 
@@ -239,32 +238,6 @@ def let_end(
             logits = model(encoder_outputs=BaseModelOutput(state[None]), decoder_input_ids=written, use_cache=False).logits[0]
             heights.append(logits[:, absent].max(dim=1).values - logits[:, end])
     model.final_logits_bias[0, end] += torch.cat(heights).quantile(_END_QUANTILE)
-
-
-@torch.no_grad()
-def fit_worth(worth: nn.Linear, states: Sequence[Tensor], targets: Sequence[Tensor]) -> float:
-    """Set a linear head to the ridge regression of worth, in place; return the penalty, chosen by 5-fold validation.
-
-    states: marker states of each note, (units, width); targets: worth of its units, (units,). Both are centred per note,
-    since units compete only within a note.
-    """
-    inputs = [state - state.mean(dim=0) for state in states]
-    outputs = [target - target.mean() for target in targets]
-    errors = {}
-    for penalty in _WORTH_PENALTIES:
-        errors[penalty] = 0.0
-        for fold in range(5):
-            kept = [i for i in range(len(inputs)) if i % 5 != fold]
-            weights = _solve(torch.cat([inputs[i] for i in kept]), torch.cat([outputs[i] for i in kept]), penalty)
-            errors[penalty] += sum(float(((inputs[i] @ weights - outputs[i]) ** 2).sum()) for i in range(fold, len(inputs), 5))
-    best = min(errors, key=errors.__getitem__)
-    worth.weight[0] = _solve(torch.cat(inputs), torch.cat(outputs), best)
-    worth.bias.zero_()
-    return best
-
-
-def _solve(inputs: Tensor, outputs: Tensor, penalty: float) -> Tensor:
-    return torch.linalg.solve(inputs.T @ inputs + penalty * torch.eye(inputs.shape[1]), inputs.T @ outputs)
 
 
 def _ridge(inputs: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
