@@ -35,12 +35,12 @@ def sentences(count: int) -> list[str]:
     return [pool[(i * 37) % len(pool)] for i in range(count)]
 
 
-def make_model(family: str, folder: Path, seed: int = 0) -> Path:
-    """Write a model of this family with its tokenizer into the folder, as `save_pretrained` does, and return it."""
+def make_model(family: str, folder: Path, seed: int = 0, tokenizer: Any = None) -> Path:
+    """Write a model of this family with its own or this tokenizer into the folder, as `save_pretrained` does, and return it."""
     import torch
 
     torch.manual_seed(seed)
-    tokenizer = _tokenizer(family)
+    tokenizer = _tokenizer(family) if tokenizer is None else tokenizer
     # Published vocabularies are often rounded up to more ids than the tokenizer knows.
     model = _model(family, len(tokenizer) + (11 if family.endswith("odd") else 0))
     with torch.no_grad():

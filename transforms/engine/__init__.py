@@ -18,8 +18,9 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
+from transforms.engine.constraint import Constraint, Value
 from transforms.engine.decode import DecodeSettings, decode_settings, shipped_decode
 from transforms.engine.hardware import best_cpu_dtype, cpu_features, multiplies_int8
 
@@ -28,6 +29,7 @@ __all__ = [
     "DEVICES",
     "DTYPES",
     "Completion",
+    "Constraint",
     "DecodeSettings",
     "Engine",
     "EngineError",
@@ -36,6 +38,8 @@ __all__ = [
     "Request",
     "Tokenized",
     "Usage",
+    "Value",
+    "check_constraint",
     "count_usage",
     "decode_settings",
     "load_engine",
@@ -57,6 +61,9 @@ GENERATION_FAILED = "GENERATION_FAILED"
 # What each computes in on a CPU; CTranslate2 has no bfloat16 there.
 _DTYPES_OF_BACKEND = {"torch": DTYPES[1:], "generate": ("float32", "bfloat16"), "ctranslate2": ("float32", "int8")}
 
+# Where an output can be constrained, by backend.
+_CONSTRAINING = {"torch": ("cpu",), "generate": ("cpu", "cuda")}
+
 # Device files of a machine with an NVIDIA driver (the last one: WSL). Without them there is no need to import torch to know.
 _GPU_DEVICE_FILES = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
 
@@ -67,14 +74,15 @@ class EngineError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One text to generate from. `constraint` is for backends that can restrict their output; those that cannot fail the request.
+    """One text to generate from. `constraint`: what the output has to be; of `decode` only beams, how hypotheses are scored, and
+    `max_new_tokens` hold then. Backends that cannot restrict their output fail the request (see `check_constraint`).
 
     `decoder_prefix`: token ids that the decoder is given after its start token; they are no part of the completion.
     """
 
     text: str = field(repr=False)
     decode: DecodeSettings = field(default_factory=DecodeSettings)
-    constraint: Any = field(default=None, repr=False)
+    constraint: Constraint | None = field(default=None, repr=False)
     decoder_prefix: tuple[int, ...] = field(default=(), repr=False)
 
 
@@ -83,11 +91,14 @@ class Completion:
     """The answer to one request.
 
     `text`: decoded, without special tokens, stripped. `token_ids`: as generated, the end-of-sequence token included, the decoder's start
-    token and padding not. `spans`: source characters [start, end) that the output copies, where a backend knows them.
-    `logprob`: mean natural-log probability per generated token under the decode settings (greedy only, else None).
+    token and padding not. `spans`: source characters [start, end) that the output copies, where a backend knows them. `values`: under a
+    constraint, every field that was written; the spans are those of its copied ones.
+    `logprob`: mean natural-log probability per generated token under the decode settings (greedy only, else None); under a constraint, per
+    token that had an alternative.
     `source_tokens`: tokens of the text that were read, special tokens not counted; `truncated_tokens`: those over the model's limit that
     were not; `padded_tokens`: positions computed beside them only to fill the batch.
-    `finish`: `stop` (the model ended), `length` (it was cut), `error` (then `error` is OUT_OF_MEMORY or GENERATION_FAILED and `cause` the
+    `finish`: `stop` (the model ended), `length` (it was cut; a constrained output is whole then too, but the limit withheld a token that
+    might have come), `error` (then `error` is OUT_OF_MEMORY or GENERATION_FAILED and `cause` the
     name of the exception's class, never its message, which may quote the text).
     """
 
@@ -102,6 +113,7 @@ class Completion:
     cause: str | None = None
     truncated_tokens: int = 0
     padded_tokens: int = 0
+    values: tuple[Value, ...] = field(default=(), repr=False)
 
     @classmethod
     def failed(cls, error: str, cause: str) -> Completion:
@@ -248,6 +260,13 @@ def _cuda_dtype(dtype: str) -> str:
     if dtype == "bfloat16":
         raise EngineError("engine.dtype: this GPU has no bfloat16; choose float32 or auto")
     return "float32"
+
+
+def check_constraint(backend: str, device: str) -> None:
+    """Raise EngineError unless this backend can constrain its output on this device (`cpu` or `cuda`)."""
+    if device not in _CONSTRAINING.get(backend, ()):
+        choices = ", ".join(f"{name} on {where}" for name, devices in _CONSTRAINING.items() for where in devices)
+        raise EngineError(f"engine.backend: {backend} on {device} cannot constrain its output; choices: {choices}")
 
 
 _loads_lock = threading.Lock()

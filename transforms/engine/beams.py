@@ -4,12 +4,13 @@ It knows nothing of models, caches or text: logits in, the tokens to feed next a
 
 The decode loop drives this search and the greedy one alike:
 
-    width: int                                # rows per group
-    start(group, prefix, minimum, limit)      # a new request in a slot
-    inputs(groups), positions(groups)         # what to feed now, and where
-    advance(logits, groups)                   # one step; parents, or None where no row moves
-    finished(groups)                          # may be asked every few steps: a finished group stands still
-    result(group)                             # token ids and score
+    width: int                                  # rows per group
+    start(group, prefix, minimum, limit, plan)  # a new request in a slot, with a constraint or without
+    inputs(groups), positions(groups)           # what to feed now, and where, one token of each row
+    feed(groups)                                # the same of as many tokens as are known
+    advance(logits, groups)                     # one step; parents, or None where no row moves
+    finished(groups)                            # may be asked every few steps: a finished group stands still
+    result(group)                               # token ids and score
 
 A group is one request with `width` rows. While its prefix is fed its logits are ignored. Nothing in a step waits for a GPU.
 """
@@ -22,6 +23,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from transforms.engine.constraint_choice import gathered
+from transforms.engine.constraint_plan import BeamGuide, Plan
 from transforms.engine.decode import DecodeSettings
 from transforms.engine.processors import Processors
 
@@ -79,9 +82,12 @@ class BeamSearch:
         powers = torch.arange(capacity + 2, dtype=torch.float64).clamp(min=1) ** decode.length_penalty
         self._penalties = powers.float().to(device)
         self._slots = torch.arange(2 * width, device=device)
+        # Of the groups with a constraint.
+        self._guides: dict[int, BeamGuide] = {}
 
-    def start(self, group: int, prefix: Sequence[int], minimum: int, limit: int) -> None:
-        """A new request in this slot. `prefix`: the decoder's start token and the request's prefix. Raises ValueError over capacity."""
+    def start(self, group: int, prefix: Sequence[int], minimum: int, limit: int, plan: Plan | None = None) -> None:
+        """A new request in this slot. `prefix`: the decoder's start token and the request's prefix. `plan`: what its output has to be, on a
+        CPU only. Raises ValueError over capacity."""
         if not prefix or limit < 1 or len(prefix) + limit > self._capacity + 1:
             raise ValueError(f"{len(prefix)} given and {limit} generated tokens do not fit into {self._capacity} positions")
         device = self._tokens.device
@@ -92,6 +98,9 @@ class BeamSearch:
         self._scores[group, 0] = 0.0
         self._lengths[group] = 0
         self._done[group] = False
+        self._guides.pop(group, None)
+        if plan is not None:
+            self._guides[group] = BeamGuide(plan, self.width)
 
     def inputs(self, groups: Tensor) -> Tensor:
         """The tokens to feed now: int64 [g * width]."""
@@ -101,6 +110,11 @@ class BeamSearch:
     def positions(self, groups: Tensor) -> Tensor:
         """The decoder position of each token fed, from 0 and below `capacity`: int64 [g * width]."""
         return self._counts[groups, 0].repeat_interleave(self.width)
+
+    def feed(self, groups: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """How many tokens of each row to feed now (one), their positions and ids: [g * width] each."""
+        positions = self.positions(groups)
+        return torch.ones_like(positions), positions, self.inputs(groups)
 
     def advance(self, logits: Tensor, groups: Tensor) -> Tensor | None:
         """One step. `logits`: [g * width, V], in float32 changed in place.
@@ -113,7 +127,9 @@ class BeamSearch:
         still = self._done[groups] | (length < prefix)
         scores = self._processed(logits, groups, counts)
         kept = self._scores[groups]
-        candidates = self._candidates(scores, kept[:, : self.width], length + 1 - prefix >= limit)
+        guided = self._guided(groups, still) if self._guides else {}
+        best = self._offered(scores, guided) if guided else best_columns(scores, self._count)
+        candidates = self._candidates(*best, kept[:, : self.width], length + 1 - prefix >= limit)
         running, running_scores = self._running(candidates)
         ended, ended_scores, ended_lengths = self._ended(candidates, kept[:, self.width :], self._lengths[groups], length, prefix)
         done = self._is_done(candidates, running_scores, ended_scores, ended_lengths, length + 1 - prefix, limit)
@@ -124,6 +140,8 @@ class BeamSearch:
         self._lengths[groups] = torch.where(still_rows, self._lengths[groups], ended_lengths)
         self._counts[groups, 0] = position + ~done
         rows = self._extend(groups, candidates, torch.cat((running, ended), 1), torch.where(still, self._capacity + 1, length), still_rows)
+        for index, guide in guided.items():
+            guide.move(rows[index, : self.width].tolist(), candidates.tokens[index, running[index]].tolist())
         return self._parents(rows[:, : self.width])
 
     def finished(self, groups: Tensor) -> Tensor:
@@ -150,9 +168,26 @@ class BeamSearch:
         position, prefix, minimum, limit = counts.repeat_interleave(self.width, 0).unbind(1)
         return self._process(scores, tokens, position + 1, prefix, minimum, limit)
 
-    def _candidates(self, scores: Tensor, running: Tensor, last: Tensor) -> Candidates:
-        """`scores` [g * width, V], `running` [g, width]; `last` [g]: the step that reaches the group's limit."""
-        values, tokens = best_columns(scores, self._count)
+    def _guided(self, groups: Tensor, still: Tensor) -> dict[int, BeamGuide]:
+        """Groups of this step that have a constraint and take a token, by their place among `groups`."""
+        places = enumerate(zip(groups.tolist(), still.tolist(), strict=True))
+        return {place: self._guides[group] for place, (group, stands) in places if group in self._guides and not stands}
+
+    def _offered(self, scores: Tensor, guided: dict[int, BeamGuide]) -> tuple[Tensor, Tensor]:
+        """As `best_columns`; rows with a constraint have the best of what it offers, and minus infinity past that."""
+        taken = [place * self.width + beam for place in guided for beam in range(self.width)]
+        plain = sorted(set(range(len(scores))).difference(taken))
+        each = min(self._count, scores.shape[1])
+        values, tokens = torch.full((len(scores), each), float("-inf")), torch.zeros(len(scores), each, dtype=torch.int64)
+        if plain:
+            values[plain], tokens[plain] = best_columns(scores[plain], self._count)
+        found, columns = gathered(scores, taken, [offer for guide in guided.values() for offer in guide.offers()])
+        best, index = found.topk(min(each, found.shape[1]))
+        values[taken, : best.shape[1]], tokens[taken, : best.shape[1]] = best, columns.gather(1, index)
+        return values, tokens
+
+    def _candidates(self, values: Tensor, tokens: Tensor, running: Tensor, last: Tensor) -> Candidates:
+        """Best `values` with their `tokens` [g * width, n], `running` [g, width]; `last` [g]: the step that reaches the group's limit."""
         each = values.shape[1]
         sums = values.view(len(running), self.width, each) + running[:, :, None]
         best, index = sums.flatten(1).topk(self._count)

@@ -13,9 +13,10 @@ from transforms.engine.memory import Past, SourceMemory, look_at_sources
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The rows of a step: `rows` in the past's memory, the position `at` that each reads now; `places` is both as Python numbers.
+    """The tokens of a step: `rows` in the past's memory, the position `at` of each; `places` is both as Python numbers. A row may come
+    several times, with the positions that follow each other: keys and values of all are kept before any is looked at.
 
-    `sources`: one per request, each for `width` rows in a row.
+    `sources`: each for `width` tokens in a row.
     """
 
     rows: Tensor
@@ -29,14 +30,14 @@ class Decoder:
     def __init__(self, model: Architecture) -> None:
         self._model = model
 
-    def __call__(self, tokens: Tensor, rows: Rows, past: Past) -> Tensor:
-        """Logits [n, vocabulary], float32, for tokens [n]."""
+    def __call__(self, tokens: Tensor, rows: Rows, past: Past, wanted: Tensor | None = None) -> Tensor:
+        """Logits [n, vocabulary], float32, for tokens [n]; for those at the places `wanted` alone, if they are told."""
         model = self._model
         x = model.decoder_embedding(tokens, rows.at)
         step = self._pre_norm if model.pre_norm else self._post_norm
         for index, layer in enumerate(model.decoder_layers):
             x = step(index, layer, x, rows, past)
-        x = model.decoder_norm(x)
+        x = model.decoder_norm(x if wanted is None else x[wanted])
         if model.head_scale != 1.0:
             x = x * model.head_scale
         return model.head(x).float()

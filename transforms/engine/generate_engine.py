@@ -30,9 +30,11 @@ from transforms.engine import (
     resolve_dtype,
 )
 from transforms.engine.batching import plan_batches
+from transforms.engine.constraint_choice import ConstraintProcessor
+from transforms.engine.constraint_plan import Planner
 from transforms.engine.loading import load_model, load_tokenizer, special_ids
 from transforms.engine.profile import Profile
-from transforms.engine.sources import Source, completion_of, failure_of, finish_of, limits_of, read_sources
+from transforms.engine.sources import Source, completion_of, failure_of, finish_of, limits_of, read_sources, settled
 from transforms.engine.tokens import SourceTokenizer
 
 logger = logging.getLogger(__name__)
@@ -76,6 +78,8 @@ class GenerateEngine:
         # What a checkpoint ships must not fill in what a request leaves at its default: keep the special tokens only.
         self._model.generation_config = transformers.GenerationConfig(**self._special)
         self._limits = limits_of(self._model.config, self._tokenizer)
+        scored = self._model.get_output_embeddings().weight.shape[0]
+        self._planner = Planner(self._tokenizer, self._special["eos_token_id"], scored)
         self.profile = Profile()
 
     @property
@@ -93,9 +97,10 @@ class GenerateEngine:
         return self._tokenizer.tokenize(texts)
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        requests = settled(requests)
         completions: list[Completion | None] = [None] * len(requests)
         alike: dict[tuple[DecodeSettings, tuple[int, ...]], list[Source]] = {}
-        for source in read_sources(requests, self._tokenizer, self._limits, completions):
+        for source in read_sources(requests, self._tokenizer, self._limits, completions, self._planner):
             request = requests[source.index]
             alike.setdefault((request.decode, request.decoder_prefix), []).append(source)
         for (decode, prefix), sources in alike.items():
@@ -143,22 +148,26 @@ class GenerateEngine:
         device = self._identity.device
         config = generation_config(decode, self._special, self._limits.target - len(prefix))
         meter = _LogprobMeter()
+        plans = [source.plan for source in batch]
+        constraint = [ConstraintProcessor(plans, 1 + len(prefix), config.num_beams)] if any(plans) else []
         given = torch.tensor([[self._special["decoder_start_token_id"], *prefix]] * len(batch))
         output = self._model.generate(
             input_ids=input_ids.to(device),
             attention_mask=attention_mask.to(device),
             decoder_input_ids=given.to(device),
             generation_config=config,
-            logits_processor=[meter] if config.num_beams == 1 else None,
+            logits_processor=[*constraint, *([meter] if config.num_beams == 1 else [])] or None,
         ).cpu()
         # The first columns are what the decoder was given, which may look like an end.
         rows = [self._trimmed(row) for row in output[:, given.shape[1] :].tolist()]
-        logprobs = _mean_logprobs(meter, rows)
+        readings = [plan.close(row) if plan else None for plan, row in zip(plans, rows, strict=True)]
+        counts = [max(1, reading.chosen) if reading else len(row) for reading, row in zip(readings, rows, strict=True)]
+        logprobs = _mean_logprobs(meter, rows, counts)
         texts = self._tokenizer.decode(rows)
         forced, ends = config.forced_eos_token_id is not None, self._special["eos_token_id"]
         return [
-            completion_of(source, row, text, logprob, finish_of(row, config.max_new_tokens, forced, ends), width - len(source.ids))
-            for source, row, text, logprob in zip(batch, rows, texts, logprobs, strict=True)
+            completion_of(source, row, text, logprob, finish_of(row, config.max_new_tokens, forced, ends), width - len(source.ids), reading)
+            for source, row, text, logprob, reading in zip(batch, rows, texts, logprobs, readings, strict=True)
         ]
 
     def _trimmed(self, row: list[int]) -> list[int]:
@@ -189,8 +198,9 @@ def generation_config(decode: DecodeSettings, special: dict[str, Any], target_li
     )
 
 
-def _mean_logprobs(meter: _LogprobMeter, rows: list[list[int]]) -> list[float | None]:
+def _mean_logprobs(meter: _LogprobMeter, rows: list[list[int]], counts: list[int]) -> list[float | None]:
+    """`counts`: how many tokens of each row were chosen."""
     if not meter.steps:
         return [None] * len(rows)
     steps = torch.stack(meter.steps).cpu()
-    return [float(steps[: len(row), i].mean()) if row else None for i, row in enumerate(rows)]
+    return [float(steps[: len(row), i].sum()) / count if row else None for i, (row, count) in enumerate(zip(rows, counts, strict=True))]

@@ -1,7 +1,8 @@
 """A lane: decodes many requests at once and gives a finished request's slot to the next one at once.
 
-schedule (admit waiting requests, encode their sources) -> run (one decoder step for all rows) -> postprocess (let the search choose, hand
-out what is finished). Lanes share the weights and the queue and nothing else; each belongs to one thread.
+schedule (admit waiting requests, encode their sources) -> run (one decoder step for all rows, with several tokens of a row where they are
+known already) -> postprocess (let the search choose, hand out what is finished). Lanes share the weights and the queue and nothing else;
+each belongs to one thread.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import torch
 from torch import Tensor
 
 from transforms.engine.architecture import Architecture
+from transforms.engine.constraint_machine import Reading
+from transforms.engine.constraint_plan import Plan
 from transforms.engine.decoder import Decoder, Rows
 from transforms.engine.encoder import Encoder
 from transforms.engine.memory import Past, SourceBuffers, SourceMemory
@@ -28,9 +31,10 @@ class Search(Protocol):
 
     width: int
 
-    def start(self, group: int, prefix: tuple[int, ...], minimum: int, limit: int) -> None: ...
+    def start(self, group: int, prefix: tuple[int, ...], minimum: int, limit: int, plan: Plan | None = None) -> None: ...
     def inputs(self, groups: Tensor) -> Tensor: ...
     def positions(self, groups: Tensor) -> Tensor: ...
+    def feed(self, groups: Tensor) -> tuple[Tensor, Tensor, Tensor]: ...
     def advance(self, logits: Tensor, groups: Tensor) -> Tensor | None: ...
     def finished(self, groups: Tensor) -> Tensor: ...
     def result(self, group: int) -> tuple[list[int], float | None]: ...
@@ -38,11 +42,12 @@ class Search(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a task: the generated ids with their score, or the error that it provoked."""
+    """What became of a task: the generated ids with their score and, under a constraint, what they say; or the error that it provoked."""
 
     task: Task
     ids: list[int] = field(default_factory=list, repr=False)
     score: float | None = None
+    reading: Reading | None = field(default=None, repr=False)
     error: Exception | None = field(default=None, repr=False)
 
 
@@ -99,7 +104,8 @@ class Lane:
             ready = self._ready.popleft()
             slot = self._free.pop()
             self._active[slot] = ready
-            self._search.start(slot, ready.task.prefix, ready.task.minimum, ready.task.limit)
+            task = ready.task
+            self._search.start(slot, task.prefix, task.minimum, task.limit, task.plan)
 
     def _encode(self, tasks: list[Task]) -> Iterator[Outcome]:
         """Sources of these tasks, made ready in order; if that fails, each alone."""
@@ -119,6 +125,10 @@ class Lane:
     def _encoded(self, tasks: list[Task]) -> list[Ready]:
         if not tasks:
             return []
+        for task in tasks:
+            if task.plan is not None:
+                # What a text provokes there is that text's too.
+                task.plan.open()
         sources = list(dict.fromkeys(task.ids for task in tasks))
         lengths = [len(ids) for ids in sources]
         memories = dict(zip(sources, self._buffers.project(self._encoder(sources), lengths), strict=True))
@@ -130,19 +140,24 @@ class Lane:
     def _step(self) -> None:
         began = perf_counter()
         slots = torch.tensor(list(self._active))
-        rows = self._rows(slots)
-        logits = self._decoder(self._search.inputs(slots), rows, self._past)
+        counts, at, tokens = self._search.feed(slots)
+        rows = self._rows(slots, counts, at)
+        logits = self._decoder(tokens, rows, self._past, None if len(counts) == len(at) else counts.cumsum(0) - 1)
         parents = self._search.advance(logits, slots)
         if parents is not None:
             self._past.move(rows.rows, rows.rows[parents], 1 + max(at for _, at in rows.places))
         self._count(rows, perf_counter() - began)
 
-    def _rows(self, slots: Tensor) -> Rows:
+    def _rows(self, slots: Tensor, counts: Tensor, at: Tensor) -> Rows:
+        """`counts` [rows]: tokens of each row in this step; more than one only where a request has one row. `at`: the position of each."""
         width = self._search.width
         rows = slots if width == 1 else (slots[:, None] * width + torch.arange(width)).flatten()
-        at = self._search.positions(slots)
+        sources = [ready.source for ready in self._active.values()]
+        if len(counts) != len(at):
+            rows = rows.repeat_interleave(counts)
+            sources = [source for source, count in zip(sources, counts.tolist(), strict=True) for _ in range(count)]
         places = list(zip(rows.tolist(), at.tolist(), strict=True))
-        return Rows(rows, at, places, [ready.source for ready in self._active.values()], width)
+        return Rows(rows, at, places, sources, width)
 
     def _count(self, rows: Rows, seconds: float) -> None:
         profile = self.profile
@@ -163,7 +178,7 @@ class Lane:
         for slot, done in zip(slots, self._search.finished(torch.tensor(slots)).tolist(), strict=True):
             if done:
                 ids, score = self._search.result(slot)
-                yield Outcome(self._leave(slot).task, ids, score)
+                yield _outcome(self._leave(slot).task, ids, score)
 
     def _leave(self, slot: int) -> Ready:
         ready = self._active.pop(slot)
@@ -183,3 +198,12 @@ class Lane:
         again = [self._active.pop(slot) for slot in slots]
         self._free += slots
         self._ready.extendleft(reversed(again))
+
+
+def _outcome(task: Task, ids: list[int], score: float | None) -> Outcome:
+    if task.plan is None:
+        return Outcome(task, ids, score)
+    try:
+        return Outcome(task, ids, score, task.plan.close(ids))
+    except ValueError as error:
+        return Outcome(task, error=error)

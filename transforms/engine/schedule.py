@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from transforms.engine.architecture import Architecture
+from transforms.engine.constraint_plan import Plan
 
 # Fewer source tokens than this in one pass through the encoder leave its matrices half idle.
 PACK_TOKENS = 256
@@ -20,14 +21,15 @@ CPU_BYTES = 3 << 30
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A tokenised request: its place in the call, its source with special tokens, the decoder's start token with the request's prefix, and
-    the fewest and most tokens to generate."""
+    """A tokenised request: its place in the call, its source with special tokens, the decoder's start token with the request's prefix, the
+    fewest and most tokens to generate, and what the output has to be, if that is told."""
 
     index: int
     ids: tuple[int, ...] = field(repr=False)
     prefix: tuple[int, ...] = field(repr=False)
     minimum: int
     limit: int
+    plan: Plan | None = field(default=None, repr=False)
 
 
 class Queue:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
 
 from transforms.engine import GENERATION_FAILED, OUT_OF_MEMORY, Completion, Request
+from transforms.engine.constraint_machine import Reading
+from transforms.engine.constraint_plan import Plan, Planner, plain_settings
 from transforms.engine.tokens import SourceTokenizer
 
 # Config keys that bound the source of models with absolute positions (`n_positions`: what T5 was trained with).
@@ -20,12 +22,14 @@ _NO_LIMIT = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A tokenised request: its place in the call, its ids with special tokens, how many are the text's, and how many the limit cut off."""
+    """A tokenised request: its place in the call, its ids with special tokens, how many are the text's, and how many the limit cut off.
+    `plan`: what its output has to be, if the request tells."""
 
     index: int
     ids: tuple[int, ...] = field(repr=False)
     tokens: int
     truncated: int
+    plan: Plan | None = field(default=None, repr=False, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,30 +47,67 @@ def limits_of(config: Any, tokenizer: SourceTokenizer) -> Limits:
     return Limits(source - tokenizer.special_count, target)
 
 
+def settled(requests: Sequence[Request]) -> list[Request]:
+    """The requests with the decode settings that hold: under a constraint not all do."""
+    return [request if request.constraint is None else replace(request, decode=plain_settings(request.decode)) for request in requests]
+
+
+def limit_of(request: Request, limits: Limits) -> int:
+    """Most tokens to generate."""
+    return min(request.decode.max_new_tokens, limits.target - len(request.decoder_prefix))
+
+
 def read_sources(
-    requests: Sequence[Request], tokenizer: SourceTokenizer, limits: Limits, completions: list[Completion | None]
+    requests: Sequence[Request],
+    tokenizer: SourceTokenizer,
+    limits: Limits,
+    completions: list[Completion | None],
+    planner: Planner | None = None,
 ) -> Iterator[Source]:
-    """Tokenised requests. One that cannot be tokenised, asks for what these backends lack, or has a decoder prefix that leaves no position
-    to generate at, gets its failed completion at once."""
+    """Tokenised requests. One that cannot be tokenised, asks for what the backend lacks, or has a decoder prefix that leaves no position to
+    generate at, gets its failed completion at once. `planner`: none where constraints are not offered."""
     encoded = tokenizer.encode([request.text for request in requests])
     for index, (request, ids) in enumerate(zip(requests, encoded, strict=True)):
         if isinstance(ids, Exception):
             completions[index] = Completion.failed(GENERATION_FAILED, type(ids).__name__)
-        elif request.constraint is not None:
-            completions[index] = Completion.failed(GENERATION_FAILED, "NotImplementedError")
         elif len(request.decoder_prefix) >= limits.target:
             completions[index] = Completion.failed(GENERATION_FAILED, "ValueError")
         else:
             kept = ids[: limits.source]
-            yield Source(index, tuple(tokenizer.with_specials(kept)), len(kept), len(ids) - len(kept))
+            try:
+                plan = _plan(request, len(kept), limits, planner)
+            except (NotImplementedError, TypeError, ValueError) as error:
+                completions[index] = Completion.failed(GENERATION_FAILED, type(error).__name__)
+                continue
+            yield Source(index, tuple(tokenizer.with_specials(kept)), len(kept), len(ids) - len(kept), plan=plan)
+
+
+def _plan(request: Request, tokens: int, limits: Limits, planner: Planner | None) -> Plan | None:
+    if request.constraint is None:
+        return None
+    if planner is None:
+        raise NotImplementedError
+    return planner.plan(request.text, request.constraint, tokens, limit_of(request, limits))
 
 
 def completion_of(
-    source: Source, ids: Sequence[int], text: str, logprob: float | None, finish: Literal["stop", "length"], padded: int = 0
+    source: Source,
+    ids: Sequence[int],
+    text: str,
+    logprob: float | None,
+    finish: Literal["stop", "length"],
+    padded: int = 0,
+    reading: Reading | None = None,
 ) -> Completion:
+    """`reading`: what the ids say under a constraint; then it also says whether the limit cut them off."""
+    if reading is not None:
+        finish = "length" if reading.cut else "stop"
+    values = reading.values if reading else ()
     return Completion(
         text=text,
         token_ids=tuple(ids),
+        spans=tuple((value.start, value.end) for value in values if value.start is not None and value.end is not None),
+        values=values,
         logprob=logprob,
         source_tokens=source.tokens,
         source_truncated=source.truncated > 0,

@@ -12,13 +12,17 @@ _WORD = re.compile(r"\S+")
 
 
 class SourceTokenizer:
-    """`special_count`: special tokens that frame a source. `model_limit`: the most tokens the tokenizer says a source may have."""
+    """`special_count`: special tokens that frame a source. `model_limit`: the most tokens the tokenizer says a source may have.
+    `special_ids`: every special token, `unknown` among them. `tells_offsets`: whether `tokenize` knows each token's own characters."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self._head, self._tail = _frame(tokenizer)
         self.special_count = len(self._head) + len(self._tail)
         self.model_limit: int | None = tokenizer.model_max_length
+        self.special_ids: frozenset[int] = frozenset(tokenizer.all_special_ids)
+        self.unknown: int | None = tokenizer.unk_token_id
+        self.tells_offsets: bool = tokenizer.is_fast
 
     def encode(self, texts: Sequence[str]) -> list[list[int] | Exception]:
         """Ids per text without special tokens; for a text that the tokenizer refuses, the exception."""
@@ -31,6 +35,10 @@ class SourceTokenizer:
                 return [error]
         half = len(texts) // 2
         return self.encode(texts[:half]) + self.encode(texts[half:])
+
+    def ids(self, text: str) -> list[int]:
+        """Ids of one text without special tokens. Raises what the tokenizer raises."""
+        return list(self._call([text])["input_ids"][0])
 
     def with_specials(self, ids: list[int]) -> list[int]:
         return [*self._head, *ids, *self._tail]

@@ -5,6 +5,8 @@ without padding, keeps their cross-attention keys and values, and decodes its sl
 next one at once. Lanes share the packed weights. Families that the loop does not know are left to `model.generate()`, and a log line says
 so when the engine is loaded.
 
+Outputs with a constraint are decoded on a CPU only: the step of a GPU lane is a recorded graph and waits for no choice made outside it.
+
 Only safetensors weights are loaded, only from a local folder, and no code that comes with a model is run.
 """
 
@@ -32,6 +34,7 @@ from transforms.engine import (
 )
 from transforms.engine.architecture import is_native, pack
 from transforms.engine.beams import BeamSearch
+from transforms.engine.constraint_plan import Planner
 from transforms.engine.generate_engine import GenerateEngine
 from transforms.engine.greedy import GreedySearch
 from transforms.engine.hardware import usable_cores
@@ -39,7 +42,17 @@ from transforms.engine.loading import load_model, load_tokenizer, special_ids
 from transforms.engine.profile import Profile
 from transforms.engine.refill import Lane, Outcome
 from transforms.engine.schedule import CPU_BYTES, Queue, Task, capacity_of, fitting_slots, slot_bytes
-from transforms.engine.sources import Source, completion_of, failure_of, finish_of, limits_of, ran_out_of_memory, read_sources
+from transforms.engine.sources import (
+    Source,
+    completion_of,
+    failure_of,
+    finish_of,
+    limit_of,
+    limits_of,
+    ran_out_of_memory,
+    read_sources,
+    settled,
+)
 from transforms.engine.static_lane import StaticLane
 from transforms.engine.static_memory import device_slots, free_bytes
 from transforms.engine.tokens import SourceTokenizer
@@ -74,6 +87,8 @@ class TorchEngine:
             self._model = pack(model.eval(), dtype, device)
         self._lanes = (settings.threads or usable_cores()) if device == "cpu" else 1
         self._slots = settings.slots
+        # A step on a GPU waits for nothing, least of all for a choice that is made here.
+        self._planner = Planner(self._tokenizer, self._special["eos_token_id"], self._model.vocabulary) if device == "cpu" else None
         self.profile = Profile()
 
     @property
@@ -91,9 +106,10 @@ class TorchEngine:
         return self._tokenizer.tokenize(texts)
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        requests = settled(requests)
         completions: list[Completion | None] = [None] * len(requests)
         alike: dict[DecodeSettings, list[Source]] = {}
-        for source in read_sources(requests, self._tokenizer, self._limits, completions):
+        for source in read_sources(requests, self._tokenizer, self._limits, completions, self._planner):
             alike.setdefault(_shared(requests[source.index].decode), []).append(source)
         for decode, sources in alike.items():
             tasks = [self._task(source, requests[source.index]) for source in sources]
@@ -106,8 +122,8 @@ class TorchEngine:
 
     def _task(self, source: Source, request: Request) -> Task:
         prefix = (self._special["decoder_start_token_id"], *request.decoder_prefix)
-        limit = min(request.decode.max_new_tokens, self._limits.target - len(request.decoder_prefix))
-        return Task(source.index, source.ids, prefix, min(request.decode.min_new_tokens, limit), limit)
+        limit = limit_of(request, self._limits)
+        return Task(source.index, source.ids, prefix, min(request.decode.min_new_tokens, limit), limit, source.plan)
 
     def _run(self, tasks: list[Task], decode: DecodeSettings) -> list[Outcome]:
         queue = Queue(tasks)
@@ -151,7 +167,8 @@ class TorchEngine:
             return failure_of(outcome.error)
         forced = decode.forced_eos_token_id is not None
         finish = finish_of(outcome.ids, outcome.task.limit, forced, self._special["eos_token_id"])
-        return completion_of(source, outcome.ids, text, outcome.score if decode.num_beams == 1 else None, finish)
+        logprob = outcome.score if decode.num_beams == 1 else None
+        return completion_of(source, outcome.ids, text, logprob, finish, reading=outcome.reading)
 
 
 def _shared(decode: DecodeSettings) -> DecodeSettings:
