@@ -6,12 +6,17 @@ VENV ?= .venv
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 TORCH := torch==2.13.0
 DEMO ?= demo
+# The tool that lists what is installed has an environment of its own, so that it is not in the list.
+SBOM_TOOL := cyclonedx-bom==7.5.0
+SBOM_VENV ?= $(VENV)-sbom
+SBOM_OF ?= $(BIN)/python
+SBOM ?= sbom.cdx.json
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test test-slow lint format clean
+.PHONY: install demo test test-slow lint format sbom clean
 
 install: $(INSTALLED)
 
@@ -49,5 +54,11 @@ format: $(INSTALLED)
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
 
+# What is installed, with versions and licences, as CycloneDX JSON. SBOM_OF names the Python of another environment than .venv.
+sbom: $(INSTALLED)
+	@test -d $(SBOM_VENV) || $(PYTHON) -m venv $(SBOM_VENV)
+	@$(SBOM_VENV)/bin/python -m pip -qq --disable-pip-version-check install $(SBOM_TOOL)
+	@$(SBOM_VENV)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON -o $(SBOM) $(SBOM_OF)
+
 clean:
-	rm -rf $(VENV) $(DEMO) build *.egg-info
+	rm -rf $(VENV) $(SBOM_VENV) $(DEMO) $(SBOM) build *.egg-info

@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from schemas.errors import ConfigurationError
 from schemas.summary import PROVENANCE_FIELDS
+from transforms.audit import AUDIT
 from transforms.commit import KINDS
 from transforms.formats import json_text, stem_of, suffix_of
 from transforms.formats.layout import ReadOptions, find_layout, rows
@@ -37,6 +38,7 @@ _NAMING = frozenset({"plans", "ids"})
 # Files of a run outside its data. Every other file is shown by its number: its name may be a patient's.
 _OURS = re.compile(
     rf"report\.(?:json|html)|_SUCCESS|_CURRENT\.json|{RUNS}/v[0-9a-f]{{12}}/(?:commits/|commits/rolled/|attempts/)[0-9a-f-]+(?:\.json|\.parquet)?"
+    rf"|{AUDIT}/v[0-9a-f]{{12}}/\d{{8}}T\d{{6}}Z-[0-9a-f]{{6}}/[0-9a-f]{{16}}/\d{{6}}\.json"
 )
 
 

@@ -18,6 +18,7 @@ from schemas.commit import CommitRecord, Plan, PlannedShard, RunStats, digest
 from schemas.errors import AccountingError, ConfigurationError
 from schemas.expectations import read_suite
 from schemas.histogram import EDGES
+from transforms.audit import open_chain
 from transforms.commit import KINDS, SCHEMAS, data_folder, utc_now
 from transforms.ledger import attempts, commit_key, forget_attempts, list_commits, load_commits, newest_plan, roll_commits, runs_folder
 from transforms.parquet import to_parquet
@@ -117,6 +118,7 @@ def _acceptance(store: Store, live: _Live, reason: str | None) -> dict[str, Any]
     """The recorded acceptance of exactly these shards, if there is one; put on record first when a reason is given."""
     key = f"{runs_folder(live.plan.version)}/accepted/{live.fingerprint()}.json"
     if reason is not None:
+        open_chain(store, live.plan.version, live.plan.run_id).append("run-accepted", utc_now(), {"shards": live.fingerprint()})
         store.put_once(key, json.dumps({"at": utc_now(), "run_id": live.plan.run_id, "reason": reason}).encode())
     try:
         return dict(json.loads(store.get(key)))

@@ -197,7 +197,7 @@ def notes_to_commits(pipeline: beam.Pipeline, prepared: PreparedJob, run_plan: R
         | "Validate" >> ValidateNotes(prepared.suite, keep_rejected_text=prepared.job.output.keep_rejected_text)
         | "Segment" >> SegmentNotes()
         | "Generate" >> GenerateTexts(prepared.task, prepared.engine)
-        | "Record" >> ParseRecords()
+        | "Record" >> ParseRecords(prepared.record)
         | "Evidence" >> LocateEvidence(prepared.job.verify.evidence)
         | "Verify" >> VerifySummaries(prepared.job.verify.checks)
         # The only side effect; what it returns is the record that stands, whoever wrote it.

@@ -23,6 +23,7 @@ from schemas.note import PASSTHROUGH_PREFIX
 from schemas.record import RECORD_FIELDS, RECORD_SCHEMA
 from schemas.rejection import REJECTED_TEXT_FIELD, REJECTION_SCHEMA, Rejection
 from schemas.summary import PROVENANCE_FIELDS, SUMMARY_SCHEMA
+from transforms.audit import log_commit
 from transforms.batch import NoteBatch, guarded
 from transforms.ledger import commit_key, forget_attempts, rolled_record
 from transforms.parquet import to_parquet
@@ -115,7 +116,8 @@ def commit_batch(batch: NoteBatch, store: Store, settings: CommitSettings) -> Co
         )
     files = write_tables(tables, batch.shard, store, settings.version)
     stats = stats.plus(RunStats(seconds={"commit": time.perf_counter() - started}))
-    return put_record(CommitRecord(batch.shard, settings.version, settings.run_id, files, stats, settings.code_version, utc_now()), store)
+    record = CommitRecord(batch.shard, settings.version, settings.run_id, files, stats, settings.code_version, utc_now())
+    return put_record(record, store, settings.summary.model_sha256)
 
 
 def row_counts(tables: Mapping[str, pa.Table]) -> RunStats:
@@ -147,8 +149,12 @@ def data_folder(kind: str, version: str) -> str:
     return f"{kind}/version={version}/"
 
 
-def put_record(record: CommitRecord, store: Store) -> CommitRecord:
-    """Put the commit record once; whoever loses deletes the data files that the standing record does not name."""
+def put_record(record: CommitRecord, store: Store, model_sha256: str = "") -> CommitRecord:
+    """Put the shard's audit line, then the commit record once; whoever loses deletes the data files that the standing record does not name.
+
+    `model_sha256` is empty where no model was asked.
+    """
+    log_commit(store, record, model_sha256)
     key = commit_key(record.version, record.shard.id)
     won = store.put_once(key, record.to_bytes())
     standing = rolled_record(store, record.version, record.shard.id)

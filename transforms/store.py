@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlparse
@@ -23,6 +24,8 @@ from urllib.parse import urlparse
 from schemas.errors import ChartmillError, ConfigurationError
 
 S3_ATTEMPTS = 8
+# `output.allow_insecure_endpoint` for this process and those that it starts. Workers elsewhere have their endpoint from there, too.
+INSECURE_VARIABLE = "CHARTMILL_ALLOW_INSECURE_ENDPOINT"
 _TEMPORARY = ".tmp-"
 _CONFLICT_RETRIES = 8
 _BODY_ATTEMPTS = 4
@@ -195,7 +198,9 @@ def s3_client() -> Any:
     """The process's one S3 client (making one costs 100 ms). Credentials, region and endpoint come from the default chain only."""
     # boto3 may make clients in one thread at a time only; all of a worker's threads begin here together.
     with _making_client:
-        return _s3_client()
+        client = _s3_client()
+    check_endpoint(client.meta.endpoint_url)
+    return client
 
 
 @cache
@@ -204,6 +209,23 @@ def _s3_client() -> Any:
     from botocore.config import Config
 
     return boto3.client("s3", config=Config(retries={"mode": "standard", "max_attempts": S3_ATTEMPTS}, max_pool_connections=32))
+
+
+def check_endpoint(url: str) -> None:
+    """Raises ConfigurationError where notes would cross a network unencrypted: plain http, other than to this machine, unless allowed."""
+    parsed = urlparse(url)
+    if parsed.scheme != "https" and not _is_this_machine(parsed.hostname or "") and os.environ.get(INSECURE_VARIABLE) != "1":
+        raise ConfigurationError(
+            "output.allow_insecure_endpoint: false, and the endpoint for S3 (AWS_ENDPOINT_URL) is not https. Choose one that is; or, "
+            f"where nobody else can listen on that network, set it to true, and {INSECURE_VARIABLE}=1 for workers on other machines"
+        )
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def s3_error_code(error: Any) -> str:
@@ -311,11 +333,14 @@ class S3Store:
         s3_client().delete_object(**self._where(key))
 
 
-def open_store(uri: str, encryption: Encryption | None = None) -> LocalStore | S3Store:
+def open_store(uri: str, encryption: Encryption | None = None, *, allow_insecure_endpoint: bool = False) -> LocalStore | S3Store:
     """The store behind a folder path, `file://` or `s3://bucket/prefix` URI.
 
+    `allow_insecure_endpoint`: S3 may be spoken to over plain http, from now on in this process.
     Raises ConfigurationError for other schemes, a missing bucket name, and for S3 without encryption settings.
     """
+    if allow_insecure_endpoint:
+        os.environ[INSECURE_VARIABLE] = "1"
     parsed = urlparse(uri)
     if parsed.scheme == "s3":
         if not parsed.netloc:
