@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -24,6 +24,7 @@ class Section(BaseModel):
     """A part of the job file."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, frozen=True)
+    called: ClassVar[str] = "job file"
 
     @model_validator(mode="before")
     @classmethod
@@ -32,6 +33,7 @@ class Section(BaseModel):
         return {} if value is None else value
 
 
+Sections = TypeVar("Sections", bound=Section)
 Share = Annotated[float, Field(ge=0, le=1)]
 Auto = Literal["auto"]
 
@@ -72,6 +74,7 @@ class EncryptionSection(Section):
 class OutputSection(Section):
     uri: str = ""
     encryption: EncryptionSection | None = None
+    allow_insecure_endpoint: bool = False
     keep_rejected_text: bool = False
 
 
@@ -104,6 +107,9 @@ class SummaryTask(Section):
 
 class RecordTask(Section):
     reader: Literal["rules"] = "rules"
+    date_order: Literal["unknown", "month_first", "day_first"] = "unknown"
+    # A path, which stays out of reprs.
+    terminology: Annotated[str | None, Field(repr=False)] = None
 
 
 class TasksSection(Section):
@@ -143,6 +149,34 @@ class RunSection(Section):
     max_minutes: Annotated[float, Field(gt=0)] | None = None
     limit: Annotated[int, Field(ge=1)] | None = None
     sweep_after_minutes: Annotated[float, Field(ge=0)] = 60.0
+    wait_minutes: Annotated[float, Field(gt=0)] = 60.0
+    metrics: Literal["none", "emf", "prometheus"] = "none"
+    metrics_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _file_for_prometheus(self) -> RunSection:
+        if self.metrics == "prometheus" and self.metrics_file is None:
+            raise ValueError("metrics: prometheus needs metrics_file, e.g. one in the folder that node_exporter's textfile collector reads")
+        return self
+
+
+class SageMakerSection(Section):
+    """The machines that `chartmill sagemaker` asks for. Whether AWS would take it is for its preflight to say, all at once."""
+
+    region: str | None = None
+    job_name: str = "chartmill"
+    image_uri: str = ""
+    role_arn: str = ""
+    instance_type: str = "ml.m7i.2xlarge"
+    instance_count: int = 1
+    volume_gb: int = 30
+    volume_kms_key: str | None = None
+    max_runtime_minutes: int = 720
+    subnets: tuple[str, ...] = ()
+    security_groups: tuple[str, ...] = ()
+    network_isolation: bool = False
+    environment: dict[str, str] = {}
+    tags: dict[str, str] = {}
 
 
 class Job(Section):
@@ -157,6 +191,7 @@ class Job(Section):
     verify: VerifySection = VerifySection()
     gate: GateSection = GateSection()
     run: RunSection = RunSection()
+    sagemaker: SageMakerSection = SageMakerSection()
 
 
 def load_job(path: Path | None = None, overrides: Sequence[str] = (), settings: Mapping[str, Any] | None = None) -> Job:
@@ -164,7 +199,14 @@ def load_job(path: Path | None = None, overrides: Sequence[str] = (), settings: 
 
     Raises ConfigurationError naming the key and the choices; values from the file are never repeated.
     """
-    raw = _read_yaml(path) if path else {}
+    return load_sections(Job, path, overrides, settings)
+
+
+def load_sections(
+    root: type[Sections], path: Path | None = None, overrides: Sequence[str] = (), settings: Mapping[str, Any] | None = None
+) -> Sections:
+    """As `load_job`, for a file whose outermost section is `root`."""
+    raw = _read_yaml(path, root) if path else {}
     for key, value in (settings or {}).items():
         if value is not None:
             _assign(raw, key, value)
@@ -174,23 +216,23 @@ def load_job(path: Path | None = None, overrides: Sequence[str] = (), settings: 
             raise ConfigurationError(f"--set: number {position} has no `=`; expected KEY.KEY=VALUE, e.g. gate.max_flagged_share=0.2")
         _assign(raw, key.strip(), _parse_value(key, text))
     try:
-        return Job.model_validate(raw)
+        return root.model_validate(raw)
     except ValidationError as error:
-        raise ConfigurationError(_explain_all(error.errors(include_input=False, include_url=False))) from None
+        raise ConfigurationError(_explain_all(error.errors(include_input=False, include_url=False), root)) from None
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _read_yaml(path: Path, root: type[Section]) -> dict[str, Any]:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigurationError(f"--config: the job file cannot be read: {error.strerror}") from None
+        raise ConfigurationError(f"--config: the {root.called} cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ConfigurationError(f"--config: the job file is not valid YAML{where}") from None
+        raise ConfigurationError(f"--config: the {root.called} is not valid YAML{where}") from None
     if raw is not None and not isinstance(raw, dict):
         raise ConfigurationError(
-            f"--config: the job file holds a {type(raw).__name__}, not sections; choices: {', '.join(Job.model_fields)}"
+            f"--config: the {root.called} holds a {type(raw).__name__}, not sections; choices: {', '.join(root.model_fields)}"
         )
     return raw or {}
 
@@ -214,11 +256,11 @@ def _assign(raw: dict[str, Any], dotted: str, value: Any) -> None:
     raw[last] = value
 
 
-def _explain_all(errors: Iterable[Mapping[str, Any]]) -> str:
+def _explain_all(errors: Iterable[Mapping[str, Any]], root: type[Section]) -> str:
     """One sentence per key; where several kinds of value would do, pydantic reports each by itself."""
     told: dict[str, list[str]] = {}
     for error in errors:
-        key, problem = _explain(error)
+        key, problem = _explain(error, root)
         told.setdefault(key, []).append(problem)
     return "; ".join(f"{key}: {_alternatives(problems)}" for key, problems in told.items())
 
@@ -227,25 +269,27 @@ def _alternatives(problems: Sequence[str]) -> str:
     return " or ".join([problems[0], *(problem.removeprefix("should be ") for problem in problems[1:])])
 
 
-def _explain(error: Mapping[str, Any]) -> tuple[str, str]:
+def _explain(error: Mapping[str, Any], root: type[Section]) -> tuple[str, str]:
     """The key and what is wrong with it, in the words of a job file."""
     path = [str(part) for part in error["loc"]]
     if error["type"] == "extra_forbidden":
-        choices = _choices(path[:-1])
+        choices = _choices(root, path[:-1])
         near = get_close_matches(path[-1], choices, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
         return ".".join(path), f"unknown key{hint}; choices: {', '.join(choices)}"
     # Drop the name of the union member that pydantic appends to the location.
     keys = [part for part in path if not part.startswith(("literal[", "tuple[", "constrained-", "int", "float"))]
     if error["type"] == "model_type":
-        return ".".join(keys), f"is a section, not a value; choices: {', '.join(_choices(keys))}"
+        return ".".join(keys), f"is a section, not a value; choices: {', '.join(_choices(root, keys))}"
     problem = error["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
     return ".".join(keys), problem.replace("a valid tuple", "a list").replace("a valid dictionary", "a mapping (KEY: VALUE)")
 
 
-def _choices(path: Sequence[str]) -> list[str]:
-    model: Any = Job
+def _choices(root: type[Section], path: Sequence[str]) -> list[str]:
+    model: Any = root
     for part in path:
+        if part not in model.model_fields:  # a key of a mapping: the section it leads to was found with the mapping
+            continue
         annotation = model.model_fields[part].annotation
         members = getattr(annotation, "__args__", (annotation,))
         model = next((m for m in members if isinstance(m, type) and issubclass(m, BaseModel)), None)

@@ -38,7 +38,7 @@ def job_steps(prepared: PreparedJob) -> Callable[[NoteBatch], NoteBatch]:
         "validate": validate,
         "segment": segment_batch,
         "generate": partial(generate_batch, engine=engine, task=prepared.task),
-        "record": record_batch,
+        "record": partial(record_batch, order=prepared.record.date_order, terminology=prepared.record.load()),
         "evidence": partial(evidence_batch, aligner=load_aligner(prepared.job.verify.evidence)),
         "verify": partial(verify_batch, checks=prepared.job.verify.checks),
     }

@@ -24,7 +24,10 @@ from transforms.formats.layout import ReadOptions
 from transforms.generate import SummaryTask
 from transforms.ledger import plan_entries
 from transforms.models import NO_MODEL, ModelFiles, resolve_model
+from transforms.normalization.times import DateOrder
+from transforms.record import RecordSettings
 from transforms.store import Store, open_store
+from transforms.terminology import describe_terminology
 from transforms.verify import VerifySummaries
 from transforms.version import run_version
 
@@ -42,6 +45,7 @@ class PreparedJob:
     store: Store
     suite: Suite
     task: SummaryTask
+    record: RecordSettings
     engine: EngineSettings
     version: str
     provenance: Provenance
@@ -67,7 +71,7 @@ class PreparedJob:
             "model": {"id": self.provenance.model_id, "sha256": self.provenance.model_sha256, **_engine_said(self)},
             "versions": {"chartmill": code_version(), **{name: metadata.version(name) for name in _REPORTED_PACKAGES}},
             "settings": {
-                "tasks": job.tasks.model_dump(exclude={"summary": {"model"}}),
+                "tasks": job.tasks.model_dump(exclude={"summary": {"model"}, "record": True}) | {"record": _record_said(job, self.record)},
                 "contract": self.suite.name,
                 "duplicates": job.input.duplicates,
                 "evidence": job.verify.evidence,
@@ -82,6 +86,11 @@ class PreparedJob:
 def _engine_said(prepared: PreparedJob) -> dict[str, Any]:
     said = prepared.provenance
     return {"backend": said.backend, "dtype": said.dtype, "decode": json.loads(said.decode)}
+
+
+def _record_said(job: Job, record: RecordSettings) -> dict[str, Any]:
+    """The task's settings with the terminology's content in place of its path: a file that moves changes nothing."""
+    return job.tasks.record.model_dump() | {"terminology": record.terminology.sha256 if record.terminology else None}
 
 
 def _absolute(uri: str) -> str:
@@ -106,7 +115,7 @@ def _prepared(job: Job, beam_options: Sequence[str]) -> PreparedJob:
     if not job.output.uri:
         raise ConfigurationError("output.uri: empty; give a folder or an s3:// prefix (--output)")
     encryption = job.output.encryption.settings() if job.output.encryption else None
-    store = open_store(job.output.uri, encryption)
+    store = open_store(job.output.uri, encryption, allow_insecure_endpoint=job.output.allow_insecure_endpoint)
     suite = load_suite(job.contract.suite)
     _check_backend(job.engine.backend)
     echo = job.engine.backend == "echo"
@@ -114,15 +123,18 @@ def _prepared(job: Job, beam_options: Sequence[str]) -> PreparedJob:
     model = NO_MODEL if echo else resolve_model(job.tasks.summary.model, allow_download=job.engine.allow_download)
     task = _summary_task(job, model)
     decode = json.dumps(asdict(task.decode_settings()), sort_keys=True)
+    record = _record_settings(job)
     said = Provenance(model.id, model.sha256, job.engine.backend, "none", decode)
     if not echo:
-        begun = _begun_dtype(store, lambda dtype: _version(job, suite, replace(said, dtype=dtype))) if job.engine.dtype == "auto" else None
+        begun = None
+        if job.engine.dtype == "auto":
+            begun = _begun_dtype(store, lambda dtype: _version(job, suite, record, replace(said, dtype=dtype)))
         said = replace(said, dtype=_dtype(job.engine, device, model, begun))
     check_mode(job.verify.evidence)
     VerifySummaries(job.verify.checks)  # names unknown checks now rather than in a worker
     engine = _engine_settings(job, device, said.dtype, beam_options)
     shard_notes = _SHARD_NOTES[device] if job.engine.shard_notes == "auto" else job.engine.shard_notes
-    return PreparedJob(job, store, suite, task, engine, _version(job, suite, said), said, shard_notes)
+    return PreparedJob(job, store, suite, task, record, engine, _version(job, suite, record, said), said, shard_notes)
 
 
 def _check_backend(backend: str) -> None:
@@ -183,7 +195,13 @@ def _summary_task(job: Job, model: ModelFiles) -> SummaryTask:
     return SummaryTask(model, section.prefix, section.decode.model_dump(), limit, segment.overlap_sentences, segment.by)
 
 
-def _version(job: Job, suite: Suite, said: Provenance) -> str:
+def _record_settings(job: Job) -> RecordSettings:
+    section = job.tasks.record
+    terminology = describe_terminology(_absolute(section.terminology)) if section.terminology else None
+    return RecordSettings(DateOrder(section.date_order), terminology)
+
+
+def _version(job: Job, suite: Suite, record: RecordSettings, said: Provenance) -> str:
     return run_version(
         {
             "columns": job.input.columns,
@@ -192,7 +210,7 @@ def _version(job: Job, suite: Suite, said: Provenance) -> str:
             "suite": suite.digest(),
             "segment": job.segment.model_dump(),
             "summary": {"prefix": job.tasks.summary.prefix, "decode": said.decode, "sha256": said.model_sha256},
-            "record": job.tasks.record.model_dump(),
+            "record": _record_said(job, record),
             "backend": said.backend,
             "dtype": said.dtype,
             "evidence": job.verify.evidence,

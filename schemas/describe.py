@@ -76,7 +76,10 @@ _LEAF: dict[str, str] = {
     "end": "The character after the last one: `note[start:end] == text`.",
     "section": "The section of the note that it stands in; null when the note has none.",
     "assertion": "What the note says of it: `present`, `absent`, `possible`, `family`, `historical`.",
-    "normal": "A normal form where one is known: an ISO date, a number, a canonical unit; else null.",
+    "normal": "A normal form where one is certain: an ISO date, a number, a canonical unit; else null.",
+    "number": "A number to compute with: a dose, times per day, a duration, an age, a value, and of a time such as `2 weeks ago` how far "
+    "it is from the note, negative before it. Null where it is not certain.",
+    "ucum": "The UCUM unit of `number`; on `observations.unit` the unit itself. `/d` of a frequency; null where the unit is not certain.",
 }
 RECORD: dict[str, str] = {
     "note_id": "The note's id. One row per summarized note: join on it.",
@@ -111,7 +114,7 @@ RECORD: dict[str, str] = {
 }
 # Parts of every entity of a record.
 _ENTITY: dict[str, str] = {
-    "codes": "Codes of vocabularies, as pairs `system`, `code`; empty today.",
+    "codes": "Codes from the terminology that the job names, each with `system`, `code` and `display`; empty for names that it lacks.",
     "readers": "Who found it: `rules`, `model`; both when they agree.",
 }
 REJECTION: dict[str, str] = {
@@ -125,7 +128,8 @@ REJECTION: dict[str, str] = {
     "text": "The note. Only with `output.keep_rejected_text: true`.",
 }
 
-_HIVE_TYPES = {"string": "string", "large_string": "string", "int32": "int", "int64": "bigint", "float": "float", "bool": "boolean"}
+_HIVE_TYPES = {"string": "string", "large_string": "string", "int32": "int", "int64": "bigint", "bool": "boolean"}
+_HIVE_TYPES |= {kind: kind for kind in ("float", "double")}
 _ATHENA = """## Athena
 
 The tables for the version that `_CURRENT.json` names. After a release with another version, `ALTER TABLE … SET LOCATION`. Columns that

@@ -1,8 +1,9 @@
 """The structured form of a note. Every leaf carries its words and where in the note they stand.
 
 A leaf is `text, start, end` (characters of the note as stored, end exclusive: `note[start:end] == text`), the `section`
-it stands in (null when the note has none), its `assertion`, and `normal`, a normalized form where a reader knows one
-(ISO date, canonical unit, number), else null.
+it stands in (null when the note has none), its `assertion`, and `normal`, a normalized form where one is certain
+(ISO date, canonical unit, number), else null. `number` and `ucum` are a quantity to compute with: a dose, times per day (`/d`), a duration,
+an age, the value of an observation, the time from the note to a date ("2 weeks ago" is -2 wk); null where not certain.
 FHIR and OMOP are views of this schema; it is nested so that a record stays one row.
 """
 
@@ -33,9 +34,12 @@ LEAF = pa.struct(
         pa.field("section", pa.string()),
         pa.field("assertion", pa.string()),
         pa.field("normal", pa.string()),
+        pa.field("number", pa.float64()),
+        pa.field("ucum", pa.string()),
     ]
 )
-CODES = pa.list_(pa.struct([pa.field("system", pa.string()), pa.field("code", pa.string())]))
+# From the terminology that the job names; `display` is null where it has none.
+CODES = pa.list_(pa.struct([pa.field("system", pa.string()), pa.field("code", pa.string()), pa.field("display", pa.string())]))
 # Which readers found it (`rules`, `model`); two names mean that they agree.
 READERS = pa.list_(pa.string())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-OUTPUT_SCHEMA_VERSION = 2
+OUTPUT_SCHEMA_VERSION = 3
 
 # Which characters of the note stand behind which sentence of the summary, the best first. `kind`: exact (copied), lexical (aligned by its
 # words), semantic (aligned by sentence embeddings), unsupported (nothing in the note: source_start and source_end are null). `score`: 0-1.

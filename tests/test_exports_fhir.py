@@ -164,6 +164,14 @@ def test_a_dosage_keeps_its_words_beside_the_codes() -> None:
     assert metformin["reasonCode"] == [{"text": "sugar"}]
 
 
+def test_a_dose_with_a_ucum_unit_is_coded() -> None:
+    record = full_record()
+    record["medications"][0]["dose"] |= {"number": 0.5, "ucum": "{tbl}"}
+    [dosage] = of_type(exported(export_note(record=record)), "MedicationStatement")[0]["dosage"]
+    coded = {"value": 0.5, "unit": "{tbl}", "system": "http://unitsofmeasure.org", "code": "{tbl}"}
+    assert dosage["doseAndRate"][0]["doseQuantity"] == coded
+
+
 def test_codes_of_the_record_become_codings() -> None:
     gout = of_type(exported(), "Condition")[0]
     assert [(c["system"], c["code"]) for c in gout["code"]["coding"]] == [

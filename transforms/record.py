@@ -1,12 +1,15 @@
 """The first record reader: rules that fill age, sex, vital signs and what stands in lists under headings, every leaf with its offsets.
 
 It prefers precision: what it cannot place it leaves out. It does not read laboratory values or follow-up, and problems only from lists.
+What it found then gets its normal forms and, where the job names a terminology, its codes.
 Cost: one pass per kind of pattern, each linear in the length of the note.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import apache_beam as beam
@@ -14,10 +17,13 @@ import pyarrow as pa
 
 from schemas.record import RECORD_FIELDS, RECORD_TYPE
 from schemas.rejection import Reason, Stage
-from transforms.batch import NoteBatch, timed
+from transforms.batch import NoteBatch, guarded, timed
 from transforms.demographics import read_demographics
 from transforms.headed_lists import read_lists
+from transforms.normalization import normalize_record
+from transforms.normalization.times import DateOrder, NoteTime
 from transforms.sections import read_page
+from transforms.terminology import Terminology, TerminologyFile, code_record, load_terminology
 from transforms.vitals import read_vitals
 
 Record = dict[str, Any]
@@ -35,9 +41,28 @@ def parse_record(text: str) -> Record:
     return {"age": age, "sex": sex, **read_lists(page), "observations": read_vitals(page), "follow_up": []}
 
 
-def record_batch(batch: NoteBatch) -> NoteBatch:
+@dataclass(frozen=True, slots=True)
+class RecordSettings:
+    """What a job says of records: the order of day and month in dates of digits, and where its terminology lies, None without one."""
+
+    date_order: DateOrder = DateOrder.UNKNOWN
+    terminology: TerminologyFile | None = None
+
+    def load(self) -> Terminology | None:
+        """The terminology, from the process's cache. Raises ConfigurationError."""
+        return load_terminology(self.terminology) if self.terminology else None
+
+
+def read_record(text: str, written_at: str | None, order: DateOrder = DateOrder.UNKNOWN, terminology: Terminology | None = None) -> Record:
+    """`parse_record`, with normal forms, for which the note's date is needed, and codes."""
+    record = normalize_record(parse_record(text), NoteTime.of(written_at, order))
+    return code_record(record, terminology) if terminology else record
+
+
+def record_batch(batch: NoteBatch, order: DateOrder = DateOrder.UNKNOWN, terminology: Terminology | None = None) -> NoteBatch:
     """Add the column `record`, one per live note; a note that a reader fails on becomes a rejection."""
-    records, done = batch.each(batch.column("text"), parse_record, Stage.RECORD, Reason.RECORD_FAILED)
+    rows = zip(batch.column("text"), batch.column("written_at"), strict=True)
+    records, done = batch.each(rows, lambda row: read_record(row[0], row[1], order, terminology), Stage.RECORD, Reason.RECORD_FAILED)
     return done.with_columns([RECORD_COLUMN], {"record": records}).counted(fields=filled_fields(records))
 
 
@@ -48,12 +73,24 @@ def filled_fields(records: Sequence[Mapping[str, Any]]) -> dict[str, int]:
 
 
 class _Parse(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, settings: RecordSettings) -> None:
+        self._settings = settings
+        self._terminology: Terminology | None = None
+
+    def setup(self) -> None:
+        with guarded("record"):
+            self._terminology = self._settings.load()
+
     def process(self, batch: NoteBatch) -> Iterator[NoteBatch]:
-        yield timed("record", record_batch, batch)
+        yield timed("record", partial(record_batch, order=self._settings.date_order, terminology=self._terminology), batch)
 
 
 class ParseRecords(beam.PTransform):  # type: ignore[misc]
     """NoteBatch -> NoteBatch with the column `record`."""
 
+    def __init__(self, settings: RecordSettings | None = None) -> None:
+        super().__init__()
+        self._settings = settings or RecordSettings()
+
     def expand(self, batches: beam.PCollection) -> beam.PCollection:
-        return batches | beam.ParDo(_Parse())
+        return batches | beam.ParDo(_Parse(self._settings))

@@ -154,6 +154,8 @@ class Page:
             "section": self.section_at(start) if self.sections or self.inline else None,
             "assertion": assertion.value,
             "normal": normal,
+            "number": None,
+            "ucum": None,
         }
 
 

@@ -149,6 +149,12 @@ _NOT_A_PATIENT = re.compile(
 )
 
 
+def vital_named(written: str) -> str | None:
+    """The canonical name of a vital sign, `heart_rate` for "HR", None for what is not the whole name of one."""
+    vital = _NAMES.get(" ".join(written.lower().split()).rstrip(":"))
+    return vital.normal if vital else None
+
+
 def read_vitals(page: Page) -> list[dict[str, Any]]:
     """Observations of category `vital`, in order of the note: a name and a value leaf, and a unit leaf where the note writes one."""
     readings = [hit for match in _NAME.finditer(page.folded) if (hit := _reading(page, match))]
@@ -186,10 +192,10 @@ def _compound(vital: _Vital, folded: str, start: int) -> _Found | None:
         return match.span("value"), unit, f"{systolic}/{diastolic}", "mm[Hg]" if unit else None
     if vital is _HEIGHT and (match := _FEET_INCHES.match(folded, start)):
         inches = float(match.group("inches") or 0)
-        return (start, match.end()), None, f"{_plain(int(match.group('feet')) * _FOOT + inches * _INCH)} cm", None
+        return (start, match.end()), None, f"{as_reading(int(match.group('feet')) * _FOOT + inches * _INCH)} cm", None
     if vital is _WEIGHT and (match := _POUNDS_OUNCES.match(folded, start)):
         kilograms = int(match.group("pounds")) * _POUND + float(match.group("ounces")) * _OUNCE
-        return (start, match.end()), None, f"{_plain(kilograms)} kg", None
+        return (start, match.end()), None, f"{as_reading(kilograms)} kg", None
     return None
 
 
@@ -202,9 +208,9 @@ def _simple(page: Page, vital: _Vital, name: str, folded: str, start: int) -> _F
     if not vital.low <= value <= vital.high or (unit is None and not _may_be_bare(page, vital, name, start)):
         return None
     if unit is None:
-        return match.span("value"), None, _plain(value), None
+        return match.span("value"), None, as_reading(value), None
     ucum, convert = vital.units[unit.split()[-1].lstrip("°º")[0]]
-    return match.span("value"), match.span("unit"), _plain(convert(value)), ucum
+    return match.span("value"), match.span("unit"), as_reading(convert(value)), ucum
 
 
 def _may_be_bare(page: Page, vital: _Vital, name: str, start: int) -> bool:
@@ -250,6 +256,6 @@ def _observation(
     }
 
 
-def _plain(value: float) -> str:
+def as_reading(value: float) -> str:
     """Shortest decimal with at most one place after the point; two below ten, so that a newborn's weight keeps its grams."""
     return f"{round(value, 2 if value < 10 else 1):g}" if value < 1e5 else str(int(value))

@@ -54,7 +54,11 @@ def filled(text: str) -> str:
 def codings(codes: Iterable[Mapping[str, Any]] | None, canonical: str) -> list[Element]:
     """Codings of a record's codes. A vocabulary without a known URI gets one of ours."""
     return [
-        coding(system_uri(str(code["system"]), canonical), printable(" ".join(str(code["code"]).split())))
+        coding(
+            system_uri(str(code["system"]), canonical),
+            printable(" ".join(str(code["code"]).split())),
+            filled(code["display"]) if code.get("display") else None,
+        )
         for code in codes or ()
         if code["system"] and str(code["code"] or "").strip()
     ]

@@ -28,6 +28,7 @@ from transforms.exports.fhir_elements import (
     stands_at,
 )
 from transforms.exports.shard import leaves
+from transforms.normalization import plain
 
 Entity = Mapping[str, Any]
 ABSENT, POSSIBLE, FAMILY, HISTORICAL = Assertion.ABSENT, Assertion.POSSIBLE, Assertion.FAMILY, Assertion.HISTORICAL
@@ -124,11 +125,16 @@ def _dosage(entity: Entity) -> Element:
         found |= _timing(entity["frequency"])
     if entity["route"]:
         found["route"] = concept(entity["route"]["text"])
-    dose = quantity(entity["dose"]["normal"] or "") if entity["dose"] else None
-    if dose:
-        # Doses are written in units of many kinds; only their words are sure.
-        found["doseAndRate"] = [{"doseQuantity": {key: dose[key] for key in ("value", "unit") if key in dose}}]
-    return found
+    dose = _dose(entity["dose"]) if entity["dose"] else None
+    return found | ({"doseAndRate": [{"doseQuantity": dose}]} if dose else {})
+
+
+def _dose(leaf: Mapping[str, Any]) -> Element | None:
+    """A quantity in UCUM where the record has one; else that of the reader's normal form, of whose unit only the words are sure."""
+    if leaf.get("ucum"):
+        return quantity(plain(leaf["number"]), leaf["ucum"])
+    said = quantity(leaf["normal"] or "") or {}
+    return {key: said[key] for key in ("value", "unit") if key in said} or None
 
 
 def _timing(leaf: Mapping[str, Any]) -> Element:

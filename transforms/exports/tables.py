@@ -72,7 +72,7 @@ def _rows(table: str, note: ExportNote) -> Iterator[list[Any]]:
 def _cells(field: pa.Field, entity: Mapping[str, Any]) -> list[Any]:
     value = entity.get(field.name)
     if field.type == LEAF:
-        return [value[part] for part in _PARTS] if value else [None] * len(_PARTS)
+        return [value.get(part) for part in _PARTS] if value else [None] * len(_PARTS)
     if field.type == CODES:
         return ["; ".join(f"{code['system']}|{code['code']}" for code in value or ())]
     return ["; ".join(value or ())] if field.type == READERS else [value]
