@@ -15,7 +15,19 @@ from typing import Annotated, Any
 
 import typer
 
+from pipeline.audit import EPILOG as AUDIT_EPILOG
+from pipeline.audit import audit
 from pipeline.bench import bench
+from pipeline.compare import EXAMPLE as COMPARE_EXAMPLE
+from pipeline.compare import compare
+from pipeline.doctor import EPILOG as DOCTOR_EPILOG
+from pipeline.doctor import doctor
+from pipeline.evaluate import EPILOG as EVALUATE_EPILOG
+from pipeline.evaluate import evaluate
+from pipeline.export import EPILOG as EXPORT_EPILOG
+from pipeline.export import export
+from pipeline.sagemaker import sagemaker
+from pipeline.train import EXAMPLE, train
 from schemas.errors import ChartmillError, ConfigurationError
 
 DONE, FAILED, USAGE, HELD = 0, 1, 2, 3
@@ -32,6 +44,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(bench, name="bench")
+app.add_typer(sagemaker, name="sagemaker")
+app.command(epilog=EXPORT_EPILOG)(export)
+app.command(epilog=AUDIT_EPILOG)(audit)
+app.command(epilog=DOCTOR_EPILOG)(doctor)
+app.command(epilog=EXAMPLE)(train)
+app.command(epilog=EVALUATE_EPILOG)(evaluate)
 
 
 class Backend(StrEnum):
@@ -82,16 +100,29 @@ def run(
 
     Apache Beam's own options follow after `--`: `-- --direct_num_workers=2 --direct_running_mode=multi_processing`.
     """
-    job = _job(config, overrides, inputs, output, engine, model, shard_notes, limit, allow_download, max_minutes)
     from functools import partial
 
-    from pipeline.progress import show_progress
-    from pipeline.run import run_job
+    from pipeline.interrupt import stopped_by_sigterm
+    from pipeline.metrics import check_metrics_file, write_metrics
+    from pipeline.sagemaker_container import exit_message, this_host
 
-    outcome = run_job(job, run_id=run_id, beam_options=_beam_options(), watch=partial(show_progress, style=log_format.value))
-    from pipeline.terminal import print_outcome
+    host = this_host()
+    with exit_message(host) as tell, stopped_by_sigterm():
+        job = _job(config, overrides, inputs, output, engine, model, shard_notes, limit, allow_download, max_minutes)
+        check_metrics_file(job.run)
+        from pipeline.progress import show_progress
+        from pipeline.run import run_job
 
-    print_outcome(outcome.published.report, job.output.uri, outcome.published.released)
+        watch = partial(show_progress, style=log_format.value)
+        outcome = run_job(job, run_id=run_id, beam_options=_beam_options(), watch=watch, host=host)
+        tell(outcome)
+    from pipeline.terminal import print_outcome, print_share
+
+    if outcome.elsewhere:
+        print_share(outcome.elsewhere)
+    else:
+        print_outcome(outcome.published.report, job.output.uri, outcome.published.released)
+        write_metrics(job.run, outcome.published.report, outcome.published.released)
     if outcome.message:
         print(f"error: {outcome.message}", file=sys.stderr)
     _finish(outcome.exit_code, as_json, report=outcome.published.report, error=outcome.message or None)
@@ -139,7 +170,7 @@ def report(
 
     encryption = job.output.encryption.settings() if job.output.encryption else None
     published = publish(
-        open_store(job.output.uri, encryption),
+        open_store(job.output.uri, encryption, allow_insecure_endpoint=job.output.allow_insecure_endpoint),
         accept=(reason or "no reason given") if accept else None,
         sweep_after_s=60 * job.run.sweep_after_minutes,
     )
@@ -216,20 +247,24 @@ def sample(
     seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same notes.")] = 0,
     dirty_share: Annotated[float, typer.Option("--dirty-share", min=0, max=1, help="Share of damaged rows.")] = 0.06,
     files: Annotated[int, typer.Option("--files", min=1, help="How many Parquet files.")] = 4,
+    pairs: Annotated[bool, typer.Option("--pairs", help="Also clean notes with reference summaries, in pairs/.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write synthetic notes with gold records, some of them damaged on purpose: for demos, tests and load. No real patient is in them."""
     from dataclasses import asdict
 
     from pipeline.sample import write_sample
-
-    summary = asdict(write_sample(notes, output, seed=seed, dirty_share=dirty_share, files=files))
+    from pipeline.sample_pairs import write_pairs
     from pipeline.terminal import print_sample
 
+    summary = asdict(write_sample(notes, output, seed=seed, dirty_share=dirty_share, files=files))
+    if pairs:
+        summary["pairs"] = write_pairs(notes, output, seed)
     print_sample(summary, output)
     _finish(DONE, as_json, sample=summary)
 
 
+app.command(epilog=COMPARE_EXAMPLE)(compare)
 def _job(
     config: Path | None,
     overrides: Sequence[str] | None,

@@ -1,9 +1,10 @@
-"""`chartmill evaluate`: how good summaries are, against references and beside baselines. Prints no text of any note."""
+"""`chartmill evaluate`: how good summaries and records are, against what people wrote. Prints no text of any note."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,15 +12,18 @@ import typer
 
 from schemas.errors import ConfigurationError
 
-EPILOG = "Example: `chartmill evaluate --task summary --input pairs.parquet --html cases.html`"
-TASKS = ("summary",)
+EPILOG = (
+    "Example: `chartmill evaluate --task summary --input pairs.parquet --html cases.html`, "
+    "or `chartmill evaluate --task record --input notes/ --gold gold/records.parquet`"
+)
+TASKS = ("summary", "record")
 
 
 def evaluate(
     inputs: Annotated[
         list[str] | None, typer.Option("--input", "-i", help="Notes with references: file, folder, glob or s3:// URI; repeat.")
     ] = None,
-    task: Annotated[str, typer.Option("--task", help="What is evaluated: `summary`.")] = "summary",
+    task: Annotated[str, typer.Option("--task", help="What is evaluated: `summary` or `record`.")] = "summary",
     model: Annotated[str | None, typer.Option("--model", help="`default`, a folder, an s3:// prefix, or a hub id; as of `run`.")] = None,
     output_folder: Annotated[
         str | None, typer.Option("--output-folder", help="A finished run, whose summaries are scored; joined by note id.")
@@ -42,14 +46,30 @@ def evaluate(
     html: Annotated[
         str | None, typer.Option("--html", help="Local page with the best and worst cases, for you alone: it holds patient text.")
     ] = None,
+    gold_format: Annotated[
+        str, typer.Option("--gold-format", help="Of right records: chartmill, synthea, glaucoma, phee, neiss or vaers.")
+    ] = "chartmill",
+    gold_column: Annotated[str, typer.Option("--gold-column", help="Column of right records, as JSON.")] = "gold",
+    gold: Annotated[
+        str | None, typer.Option("--gold", help="Right records in a local Parquet file of their own, by note id: as `sample` writes them.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line last.")] = False,
 ) -> None:
     """Score a model's summaries, or those of a finished run, against reference summaries: ROUGE with intervals, beside what costs nothing
     (the note's first words, its first and last words, the note itself), with flags, novelty and compression.
 
+    With `--task record` the records that a job would read, or those of a finished run: precision, recall and F1 of each field that the
+    collection annotates, how many assertions are right, and how many values are the note's own words. No model for summaries is needed.
+
     Percent throughout. Notes without a summary count as 0; rows without a text or a reference are left out and counted.
     """
     _check(task, output_folder, model, html)
+    if task == "record":
+        _refuse({"--model": model, "--reference": references, "--backend": backend, "--dtype": dtype, "--beams": beams})
+        _refuse({"--allow-download": allow_download, "--bertscore": bertscore, "--html": html})
+        job = _job(config, overrides, inputs, None, None, None, None, False, {"text": text_column, "note_id": id_column})
+        _evaluate_records(job, gold_format, gold_column, gold, limit, output_folder, seed, as_json)
+        return
     job = _job(config, overrides, inputs, model, backend, dtype, beams, allow_download, {"text": text_column, "note_id": id_column})
     from pipeline.evaluation.bertscore import installed_encoder
     from pipeline.evaluation.measure import Options, measure
@@ -70,6 +90,26 @@ def evaluate(
         print("The page is written. It contains patient text: keep it as you would keep the notes, and delete it when you are done.")
     if as_json:
         print(json.dumps({"exit_code": 0, **evaluated.figures}, sort_keys=True), flush=True)
+
+
+def _refuse(given: Mapping[str, Any]) -> None:
+    """Raises ConfigurationError for options that only a summary has."""
+    for name, value in given.items():
+        if value:
+            raise ConfigurationError(f"{name}: belongs to --task summary; a record is read without a model for summaries")
+
+
+def _evaluate_records(
+    job: Any, gold_format: str, column: str, gold: str | None, limit: int | None, output_folder: str | None, seed: int, as_json: bool
+) -> None:
+    from pipeline.evaluation.record_measure import RecordOptions, measure_records
+    from pipeline.evaluation.record_tables import print_records
+
+    options = RecordOptions(gold_format, column, gold, limit, output_folder, seed=seed)
+    figures = measure_records(job, options, lambda line: print(line, file=sys.stderr, flush=True))
+    print_records(figures)
+    if as_json:
+        print(json.dumps({"exit_code": 0, **figures}, sort_keys=True), flush=True)
 
 
 def _check(task: str, output_folder: str | None, model: str | None, html: str | None) -> None:

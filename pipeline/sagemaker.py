@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 sagemaker = typer.Typer(
     help="Run a job file as a SageMaker Processing job: show the request, check it offline, send it.",
+    epilog="Example: `chartmill sagemaker preflight --config deploy/job.yaml`",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",

@@ -88,7 +88,7 @@ def summarize_texts(
         "verify": partial(verify_batch, checks=checks),
     }
     done = compose([partial(timed, name, step) for name, step in steps.items()])(_batch(texts))
-    results = {i: Summarized(failed=str(_unusable(text))) for i, text in enumerate(texts)}
+    results = {i: Summarized(failed=str(unusable(text))) for i, text in enumerate(texts)}
     results |= {rejection.source_row or 0: Summarized(failed=str(rejection.reason)) for rejection in done.rejections}
     results |= {row["source_row"]: Summarized.of_row(row) for row in _rows(done)}
     return [results[position] for position in range(len(texts))]
@@ -96,12 +96,12 @@ def summarize_texts(
 
 def _batch(texts: Sequence[str]) -> NoteBatch:
     """The usable texts, each known by its place in the list."""
-    usable = [(i, text) for i, text in enumerate(texts) if _unusable(text) is None]
+    usable = [(i, text) for i, text in enumerate(texts) if unusable(text) is None]
     rows = [{"note_id": str(i), "text": text, "source_file": 0, "source_row": i} for i, text in usable]
     return NoteBatch(Shard("texts", "texts", ()), pa.Table.from_pylist(rows, schema=BATCH_SCHEMA))
 
 
-def _unusable(text: str) -> Reason | None:
+def unusable(text: str) -> Reason | None:
     """Why reading and validating would have set a text aside before any stage here."""
     if not text.strip():
         return Reason.MISSING_TEXT

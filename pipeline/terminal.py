@@ -54,6 +54,11 @@ def print_outcome(report: Mapping[str, Any], output: str, released: bool) -> Non
         _print_path(console, "to release it all the same", f"chartmill report {output} --accept --reason WHY")
 
 
+def print_share(left: int) -> None:
+    """The result on a host that is done before the others are."""
+    Console().print(f"This host's share is done; {_shards(left)} of other hosts are not. The last host publishes.", soft_wrap=True)
+
+
 def _print_path(console: Console, name: str, path: object) -> None:
     console.print(f"{name}  {path}", soft_wrap=True, highlight=False, markup=False)
 

@@ -42,7 +42,8 @@ SENTENCES = (
 
 # Files of few long tests: started last, one of them would keep one worker busy while the others have nothing left.
 LONGEST_FILES = tuple(
-    f"test_{name}.py" for name in ("end_to_end", "privacy", "engine", "resume", "train", "cli", "formats", "s3", "readme")
+    f"test_{name}.py"
+    for name in ("sagemaker_hosts", "end_to_end", "privacy", "engine", "resume", "train", "cli", "formats", "s3", "readme")
 )
 
 

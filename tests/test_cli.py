@@ -22,7 +22,10 @@ from pipeline.prepare import prepare
 from pipeline.progress import Progress, Watcher, duration, show_progress
 from tests.conftest import echo_job, note_rows, read_rows, write_notes
 
-COMMANDS = ("run", "plan", "report", "inspect", "check-leaks", "bench", "init", "sample")
+COMMANDS = (
+    *("run", "plan", "report", "export", "inspect", "check-leaks", "audit", "doctor", "bench", "evaluate", "compare", "train"),
+    *("init", "sample", "sagemaker"),
+)
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,7 @@ def test_the_table(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (("--task", "record"), "--task: 'record' cannot be evaluated; choices: summary"),
+        (("--task", "codes"), "--task: 'codes' cannot be evaluated; choices: summary, record"),
         (("--html", "s3://bucket/cases.html"), "local file only"),
         (("--output-folder", "out", "--model", "default"), "leave out one of them"),
         (("--reference", "gold"), "--reference: no column gold"),

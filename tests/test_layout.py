@@ -96,13 +96,14 @@ def test_the_library_versions_in_use_are_the_pinned_ones() -> None:
 PUBLIC_HOSTS = {
     "download.pytorch.org", "pypi.org", "github.com", "huggingface.co", "doi.org", "arxiv.org", "aclanthology.org", "www.apache.org",
     "beam.apache.org", "docs.aws.amazon.com", "www.w3.org", "hl7.org", "www.nlm.nih.gov", "creativecommons.org", "127.0.0.1", "localhost",
+    "terminology.hl7.org", "unitsofmeasure.org", "loinc.org", "snomed.info", "www.whocc.no", "ohdsi.github.io",
     "docs.greatexpectations.io", "img.shields.io", "schema.management.azure.com", "json-schema.org", "public.ecr.aws",
-    "raw.githubusercontent.com",
+    "raw.githubusercontent.com", "prometheus.io",
 }  # fmt: skip
-# A mirror's name or address, and a path of somebody's own machine.
+# A mirror's name or address, and a path of somebody's own machine (not SageMaker's own).
 PRIVATE = re.compile(
     r"(?i)(?:artifactory|nexus|devpi|codeartifact|pypi[-.]?mirror|mirrors?\.[a-z])|--?(?:extra-)?index-url[ =]+https?://(?!download\.pytorch\.org)"
-    r"|(?<![\w.}/])/(?:home|root|Users|work|mnt|opt)/[\w.-]+"
+    r"|(?<![\w.}/])/(?:home|root|Users|work|mnt|opt(?!/ml\b))/[\w.-]+"
 )
 TEXT = (".py", ".toml", ".md", ".yaml", ".yml", ".json", ".html", ".cfg", ".txt", "")
 

@@ -61,6 +61,12 @@ NOT_OF_PATIENTS = {
     ("Suite", "name"),
     ("Limits", "source"),
     ("Spans", "source"),
+    ("Copy", "name"),
+    ("Enum", "name"),
+    ("Number", "name"),
+    ("Line", "name"),
+    ("ExportNote", "number"),
+    ("Part", "name"),
 }
 
 

@@ -40,9 +40,11 @@ class Collected:
     not_read: bool = False
 
 
-def collect_notes(job: Job, columns: Sequence[str], limit: int | None = None, with_ids: bool = False) -> Collected:
+def collect_notes(
+    job: Job, columns: Sequence[str], limit: int | None = None, with_ids: bool = False, option: str = "--reference"
+) -> Collected:
     """The first `limit` rows of the job's input that have a text and a reference in one of `columns` (no columns: that have a text); all of
-    them without a limit.
+    them without a limit. `option`: what names the columns on the command line.
 
     Raises ConfigurationError when the input cannot be used, lacks such a column, or holds nothing to score.
     """
@@ -63,11 +65,11 @@ def collect_notes(job: Job, columns: Sequence[str], limit: int | None = None, wi
                 notes.append(note)
     if missing:
         raise ConfigurationError(
-            f"--reference: no column {', '.join(sorted(missing))} in the input; name the columns that hold the references"
+            f"{option}: no column {', '.join(sorted(missing))} in the input; name the columns that hold the references"
         )
     if not notes:
         raise ConfigurationError(
-            f"--input: no row has both a text and a reference ({_told(left_out)}); name the columns with --text-column and --reference"
+            f"--input: no row has both a text and a reference ({_told(left_out)}); name the columns with --text-column and {option}"
         )
     return Collected(tuple(notes), _counted(left_out))
 

@@ -40,10 +40,10 @@ def join_run(store: Store, notes: Sequence[ReferencedNote]) -> Joined:
     not in the run as `not_in_run`. Raises ConfigurationError when nothing was ever planned or no note is found.
     """
     with guarded("evaluate"):
-        records = _records(store)
+        records = newest_commits(store)
         wanted = {note.note_id for note in notes if note.note_id is not None}
         made, model = _summaries(store, records, wanted)
-        refused = _rejections(store, records, wanted)
+        refused = refused_notes(store, records, wanted)
     kept: list[ReferencedNote] = []
     summaries: list[Summarized] = []
     left_out: Counter[str] = Counter()
@@ -61,7 +61,8 @@ def join_run(store: Store, notes: Sequence[ReferencedNote]) -> Joined:
     return Joined(tuple(kept), tuple(summaries), dict(sorted(left_out.items())), model)
 
 
-def _records(store: Store) -> list[CommitRecord]:
+def newest_commits(store: Store) -> list[CommitRecord]:
+    """Of the newest plan, those that stand. Raises ConfigurationError when nothing was ever planned."""
     plan = newest_plan(store)
     if plan is None:
         raise ConfigurationError("--output-folder: no run has been planned in this folder; `chartmill run` makes one")
@@ -69,7 +70,8 @@ def _records(store: Store) -> list[CommitRecord]:
     return [commits[shard.id] for shard in plan.current if shard.id in commits]
 
 
-def _rows(store: Store, records: Sequence[CommitRecord], kind: str, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+def rows_of(store: Store, records: Sequence[CommitRecord], kind: str, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Rows of the files of a kind, each file once."""
     for path in dict.fromkeys(record.files[kind].path for record in records if kind in record.files):
         yield from from_parquet(store.get(path)).select(columns).to_pylist()
 
@@ -78,7 +80,7 @@ def _summaries(store: Store, records: Sequence[CommitRecord], wanted: set[str]) 
     """By note id and sha256 of the note's text; and the model that wrote the rows."""
     made: dict[str, dict[str, Summarized]] = defaultdict(dict)
     said: dict[str, Any] = {}
-    for row in _rows(store, records, "summaries", ("note_id", "note_sha256", *_SHOWN, *_SAID)):
+    for row in rows_of(store, records, "summaries", ("note_id", "note_sha256", *_SHOWN, *_SAID)):
         said = said or {name: row[name] for name in _SAID}
         if row["note_id"] in wanted:
             made[row["note_id"]][row["note_sha256"]] = Summarized.of_row(row)
@@ -92,9 +94,9 @@ def _model(said: Mapping[str, Any]) -> dict[str, Any]:
     return named | {name: said.get(name) for name in ("backend", "dtype", "version")}
 
 
-def _rejections(store: Store, records: Sequence[CommitRecord], wanted: set[str]) -> dict[str, str]:
+def refused_notes(store: Store, records: Sequence[CommitRecord], wanted: set[str]) -> dict[str, str]:
     """Reasons by note id. An earlier version of an amended note is no failure."""
-    rows = _rows(store, records, "rejections", ("note_id", "reason"))
+    rows = rows_of(store, records, "rejections", ("note_id", "reason"))
     return {row["note_id"]: row["reason"] for row in rows if row["note_id"] in wanted and row["reason"] != Reason.DUPLICATE_ID}
 
 
