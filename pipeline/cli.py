@@ -265,6 +265,8 @@ def sample(
 
 
 app.command(epilog=COMPARE_EXAMPLE)(compare)
+
+
 def _job(
     config: Path | None,
     overrides: Sequence[str] | None,
