@@ -106,6 +106,7 @@ def test_wrong_versions_are_compared_with_the_right_ones() -> None:
     assert found == {"pairs": 2, "found": 1, "codes": {"UNSUPPORTED_NUMBER": 1}}
 
 
+@pytest.mark.slow
 def test_agreement_with_people() -> None:
     texts = ["She takes 11 mg.", "She takes 6 mg and 7 mg.", "She takes 20 mg.", "She takes 8 mg, 9 mg and 10 mg."]
     figures = agreement([Pair(ANNA.text, text) for text in texts], {"wrong": [1, 2, 0, 3], "right": [2, 1, 3, 0]}, ["numbers"])

@@ -81,6 +81,7 @@ def assert_lost_and_done(lost: dict[str, Any], again: dict[str, Any], nothing: d
     assert all("released=true" in message for message in nothing["messages"])
 
 
+@pytest.mark.slow
 def test_a_lost_host_is_made_up_for_by_a_rerun(bucket: str, tmp_path: Path, s3_environment: dict[str, str]) -> None:
     results = lost_host_and_rerun(bucket, tmp_path, s3_environment, notes=200, shard_notes=13, commits=3)
     assert_lost_and_done(*results, notes=200)
@@ -92,6 +93,7 @@ def test_a_lost_host_of_2000_notes(bucket: str, tmp_path: Path, s3_environment: 
     assert_lost_and_done(*results, notes=2000)
 
 
+@pytest.mark.slow
 def test_no_first_host_a_stopped_one_and_an_empty_share(bucket: str, tmp_path: Path, s3_environment: dict[str, str]) -> None:
     folder = spread_notes(tmp_path / "notes", 60, 2)
     upload(folder, bucket, "in")
@@ -114,6 +116,7 @@ def test_no_first_host_a_stopped_one_and_an_empty_share(bucket: str, tmp_path: P
     assert json.loads((output / "report.json").read_text())["shards_resumed"] >= 2
 
 
+@pytest.mark.slow
 def test_the_shipped_example_works(tmp_path: Path, s3_environment: dict[str, str]) -> None:
     """As it stands, but for the engine: its request, its two hosts, its bucket, its key, its metrics."""
     job = load_job(EXAMPLE, ["engine.backend=echo"])

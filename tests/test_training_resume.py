@@ -41,6 +41,7 @@ def check_killed(found: list[dict[str, Any]], folder: Path) -> None:
         assert_private(folder / f"killed-{run['change']}")
 
 
+@pytest.mark.slow
 def test_killed_before_a_change_of_the_folder_the_same_model_comes_out(tmp_path: Path) -> None:
     check_killed(killed_runs(tmp_path, every=30), tmp_path)
 
