@@ -72,10 +72,12 @@ class Offsetless:
 
     def __init__(self, inner: Any) -> None:
         self._inner, self.is_fast, self.model_max_length = inner, False, inner.model_max_length
-        self.all_special_ids = inner.all_special_ids
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._inner(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
 
 
 def prompts_of(text: str, engine: Reader, limit: int, overlap: int, prefix: str = "") -> tuple[Sequence[Prompt], int]:
