@@ -139,9 +139,9 @@ def test_every_output_ends_within_its_limit(model: tuple[str, str], decode: Deco
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3_000)
+@pytest.mark.timeout(800)
 def test_a_long_sweep_finds_no_difference_from_generate(load: Load) -> None:
-    @settings(quick, derandomize=False, max_examples=300)
+    @settings(quick, max_examples=60)
     @given(model=st.sampled_from(MODELS), slots=st.sampled_from((1, 2, 3, 7)), threads=st.sampled_from((1, 2)), requests=mixes())
     def sweep(model: tuple[str, str], slots: int, threads: int, requests: list[Request]) -> None:
         assert_equal_to_generate(model, slots, threads, requests, load)

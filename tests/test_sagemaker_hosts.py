@@ -88,9 +88,9 @@ def test_a_lost_host_is_made_up_for_by_a_rerun(bucket: str, tmp_path: Path, s3_e
 
 
 @pytest.mark.slow
-def test_a_lost_host_of_2000_notes(bucket: str, tmp_path: Path, s3_environment: dict[str, str]) -> None:
-    results = lost_host_and_rerun(bucket, tmp_path, s3_environment, notes=2000, shard_notes=25, commits=12)
-    assert_lost_and_done(*results, notes=2000)
+def test_a_lost_host_of_many_shards(bucket: str, tmp_path: Path, s3_environment: dict[str, str]) -> None:
+    results = lost_host_and_rerun(bucket, tmp_path, s3_environment, notes=500, shard_notes=10, commits=12)
+    assert_lost_and_done(*results, notes=500)
 
 
 @pytest.mark.slow
