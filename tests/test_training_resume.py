@@ -77,14 +77,14 @@ def test_killed_by_the_clock_the_same_loss_comes_out(tmp_path: Path) -> None:
         process = subprocess.Popen(command(path, "--output", str(run)), env=ENVIRONMENT)
         deadline = time.monotonic() + 60
         before = steps_done(run)
-        while process.poll() is None and time.monotonic() < deadline and steps_done(run) < before + 25:
+        while process.poll() is None and time.monotonic() < deadline and steps_done(run) < before + 8:
             time.sleep(0.01)
         if process.poll() is not None:
             break
         process.send_signal(signal.SIGKILL)
         process.wait()
         kills += 1
-    assert kills >= 2 and process.returncode == 0
+    assert kills >= 1 and process.returncode == 0
     assert losses_of(run) == losses_of(tmp_path / "straight")
 
 
