@@ -28,7 +28,8 @@ pytestmark = pytest.mark.s3
 
 def spread_notes(folder: Path, count: int, files: int) -> Path:
     """So many notes in so many files, each of which is a segment."""
-    each = count // files
+    each, rest = divmod(count, files)
+    assert not rest, "files of equal size"
     for number in range(files):
         write_notes(folder / f"{number:02d}.parquet", note_rows(each, number * each))
     return folder
@@ -89,8 +90,8 @@ def test_a_lost_host_is_made_up_for_by_a_rerun(bucket: str, tmp_path: Path, s3_e
 
 @pytest.mark.slow
 def test_a_lost_host_of_many_shards(bucket: str, tmp_path: Path, s3_environment: dict[str, str]) -> None:
-    results = lost_host_and_rerun(bucket, tmp_path, s3_environment, notes=500, shard_notes=10, commits=12)
-    assert_lost_and_done(*results, notes=500)
+    results = lost_host_and_rerun(bucket, tmp_path, s3_environment, notes=504, shard_notes=10, commits=12)
+    assert_lost_and_done(*results, notes=504)
 
 
 @pytest.mark.slow
