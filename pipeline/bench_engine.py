@@ -41,7 +41,8 @@ TOLERANCE = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`beams`: None for what the model ships, 1 for a shape. `requests`: texts. `repeats`: turns that count. `float32`: ours in it too."""
+    """`beams`: None for what the model ships, 1 for a shape. `requests`: texts. `repeats`: turns that count. `float32`, `draft`: ours in
+    it, and with drafts from the sources, too."""
 
     beams: int | None = None
     requests: int = 24
@@ -51,6 +52,7 @@ class Options:
     peers: tuple[str, ...] = USUAL_PEERS
     float32: bool = False
     seed: int = 0
+    draft: bool = False
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.peers if name not in PEERS]
@@ -135,6 +137,8 @@ def _contenders(work: Work, options: Options, converted: Path) -> tuple[dict[str
     makers: dict[str, Callable[[], Contender]] = {"ours": partial(Timed, Ours, work, dtype=options.dtype)}
     if options.float32:
         makers["ours_float32"] = partial(Timed, Ours, work, dtype="float32")
+    if options.draft:
+        makers["ours_drafting"] = partial(Timed, Ours, work, dtype=options.dtype, draft="auto")
     known: dict[str, Callable[[], Contender]] = {
         "generate_fp32_b8": partial(Timed, Generate, work, batch=8, dtypes=("float32",), by_length=False),
         "generate_best": partial(Timed, Generate, work, batch=16, dtypes=("float32", "bfloat16"), by_length=True),
@@ -201,6 +205,12 @@ def _inside(turn: Turn, layout: Layout | None, traffic: Traffic) -> dict[str, An
         "idle_share": _share(idle, profile["row_steps"] + idle),
         "profile": {name: round(value, 3) for name, value in profile.items()},
     }
+    if turn.facts["settings"].get("draft") == "auto":
+        figures["drafts"] = {
+            "tokens_per_row_step": round(turn.output_tokens / max(1, turn.output_tokens - profile["kept_tokens"]), 3),
+            "drafted_share": _share(profile["drafted_tokens"], turn.output_tokens),
+            "acceptance": _share(profile["kept_tokens"], profile["drafted_tokens"]),
+        }
     speed = turn.facts["machine_speed"]
     if layout and speed and traffic.sources:
         floor = floor_seconds(layout, traffic, turn.facts["settings"]["dtype"], speed)

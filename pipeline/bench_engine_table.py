@@ -12,6 +12,7 @@ _COLUMNS = ("", "notes/s", "from", "to", "tokens/s", "fp32 b8", "ours is", "MB")
 _NAMES = {
     "ours": "ours",
     "ours_float32": "ours, float32",
+    "ours_drafting": "ours, with drafts",
     "generate_fp32_b8": "generate(), float32, 8",
     "generate_best": "generate(), best",
     "ctranslate2_best": "CTranslate2, best",
@@ -37,7 +38,7 @@ def _print_one(name: str, found: Mapping[str, Any], console: Console) -> None:
     for engine, told in found["engines"].items():
         table.add_row(_NAMES[engine], *(_cells(told, found["ratios"].get(engine)) if told else ["absent"]))
     console.print(table)
-    for engine in ("ours", "ours_float32"):
+    for engine in ("ours", "ours_float32", "ours_drafting"):
         if "shares" in (found["engines"].get(engine) or {}):
             _print(console, f"{_NAMES[engine]}: {_inside(found['engines'][engine])}")
     for engine, told in found["engines"].items():
@@ -59,6 +60,10 @@ def _cells(told: Mapping[str, Any], ratio: float | None) -> list[str]:
 def _inside(told: Mapping[str, Any]) -> str:
     parts = [f"{part} {100 * share:.0f} %" for part, share in told["shares"].items()]
     parts += [f"padding {100 * told['padding_share']:.1f} %", f"idle slots {100 * told['idle_share']:.1f} %"]
+    if "drafts" in told:
+        drafts = told["drafts"]
+        found = f"drafted {100 * drafts['drafted_share']:.1f} % of the tokens, kept {100 * drafts['acceptance']:.0f} % of those"
+        parts.append(f"{found}, {drafts['tokens_per_row_step']:.2f} tokens a step and row")
     if "roofline" in told:
         roofline = told["roofline"]
         speeds = f"{roofline['tera_operations_per_second']:.2f} T operations/s, {roofline['gigabytes_per_second']:.0f} GB/s"

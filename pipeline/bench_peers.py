@@ -72,10 +72,11 @@ class Timed:
 class Ours:
     """chartmill's own engine: `load_engine`, backend torch."""
 
-    def __init__(self, work: Work, dtype: str) -> None:
-        self._engine = load_engine(EngineSettings("torch", str(work.folder), dtype=dtype, device="cpu", threads=work.threads))
+    def __init__(self, work: Work, dtype: str, draft: str = "off") -> None:
+        settings = EngineSettings("torch", str(work.folder), dtype=dtype, device="cpu", threads=work.threads, draft=draft)
+        self._engine = load_engine(settings)
         self._work = work
-        self.settings: dict[str, Any] = {"dtype": self._engine.identity.dtype, "threads": work.threads}
+        self.settings: dict[str, Any] = {"dtype": self._engine.identity.dtype, "threads": work.threads, "draft": draft}
         self.facts: dict[str, Any] = {}
 
     def tune(self, texts: Sequence[str]) -> None:

@@ -21,6 +21,7 @@ from pipeline.bench_shapes import END, SHAPES, Sample, codes, make_model, make_s
 from pipeline.bench_turns import Turn
 from pipeline.cli import main
 from schemas.errors import ConfigurationError
+from tests.tiny_models import mostly_slow
 from transforms.engine import DecodeSettings, EngineSettings, Request, load_engine
 
 COUNT = 12
@@ -39,7 +40,7 @@ def work_on(folder: Path, name: str, beams: int = 1) -> tuple[Work, list[Sample]
     return Work(folder, tuple(sample.text for sample in samples), decode, shape.longest_source, 1), samples
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", mostly_slow(TINY, ["tiny"]))
 @pytest.mark.parametrize("beams", [1, 3])
 def test_every_engine_meets_the_end_where_the_source_tells(name: str, beams: int, folders: dict[str, Path], tmp_path: Path) -> None:
     pytest.importorskip("ctranslate2")
@@ -186,12 +187,12 @@ def test_the_command_measures_all_of_them(capfd: pytest.CaptureFixture[str]) -> 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_several_shapes_are_told_one_by_one(capfd: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--requests", "6", "--repeats", "1", "--threads", "1", "--peers", "", "--float32", "--json"]
+    arguments = ["--requests", "6", "--repeats", "1", "--threads", "1", "--peers", "", "--float32", "--draft", "--json"]
     assert main(["bench", "engine", "--shape", "tiny", "--shape", "tiny-t5", *arguments]) == 0
     out = capfd.readouterr().out
     said = json.loads(out.splitlines()[-1])
     assert set(said["shapes"]) == set(TINY) and said["ratios"] == said["shapes"]["tiny"]["ratios"]
-    assert all(set(found["engines"]) == {"ours", "ours_float32"} for found in said["shapes"].values())
+    assert all(set(found["engines"]) == {"ours", "ours_float32", "ours_drafting"} for found in said["shapes"].values())
     assert set(said["ratios"].values()) == {None} and "tiny-t5: 6 requests" in out
 
 

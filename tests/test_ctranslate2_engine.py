@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny_models import END, FAMILIES, VARIANTS, edit_json, make_model, sentences
+from tests.tiny_models import END, FAMILIES, VARIANTS, edit_json, make_model, mostly_slow, sentences
 from transforms.engine import GENERATION_FAILED, OUT_OF_MEMORY, Completion, DecodeSettings, EngineError, EngineSettings, Request
 
 pytest.importorskip("ctranslate2")
@@ -61,9 +61,11 @@ def _settings(folder: Path, cache: Path, **settings: object) -> EngineSettings:
     return EngineSettings(model_folder=str(folder), cache_folder=str(cache), **{**plain, **settings})  # type: ignore[arg-type]
 
 
-@pytest.fixture(params=[(family, "float32") for family in FAMILIES] + [("bart", "int8")], ids=lambda pair: "-".join(pair))
+@pytest.fixture(
+    params=mostly_slow([*(f"{family}-float32" for family in FAMILIES), "bart-int8"], ("bart-float32", "bart-int8", "t5-float32"))
+)
 def engine(request: pytest.FixtureRequest, load: Callable[..., CTranslate2Engine]) -> CTranslate2Engine:
-    family, dtype = request.param
+    family, dtype = request.param.split("-")
     return load(family, dtype=dtype)
 
 
@@ -204,21 +206,23 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", mostly_slow(FAMILIES))
 def test_equals_plain_generate(
     family: str, settings: str, load: Callable[..., CTranslate2Engine], plain_of: Callable[[str], _Plain]
 ) -> None:
     _assert_equal(plain_of(family), load(family), [Request(text, SETTINGS[settings]) for text in texts()])
 
 
-def test_forbidden_repetitions_equal_plain_generate(load: Callable[..., CTranslate2Engine], plain_of: Callable[[str], _Plain]) -> None:
+@pytest.mark.parametrize("family", mostly_slow(FAMILIES))
+def test_forbidden_repetitions_equal_plain_generate(
+    family: str, load: Callable[..., CTranslate2Engine], plain_of: Callable[[str], _Plain]
+) -> None:
     """The start token (1) is suppressed: whether it counts among what is repeated is where the two differ."""
-    for family in FAMILIES:
-        decode = DecodeSettings(max_new_tokens=14, no_repeat_ngram_size=2, suppress_tokens=(1,))
-        _assert_equal(plain_of(family), load(family), [Request(text, decode) for text in texts()])
+    decode = DecodeSettings(max_new_tokens=14, no_repeat_ngram_size=2, suppress_tokens=(1,))
+    _assert_equal(plain_of(family), load(family), [Request(text, decode) for text in texts()])
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", mostly_slow(FAMILIES))
 def test_a_decoder_prefix_is_continued_and_left_out(
     family: str, load: Callable[..., CTranslate2Engine], plain_of: Callable[[str], _Plain]
 ) -> None:
@@ -226,7 +230,7 @@ def test_a_decoder_prefix_is_continued_and_left_out(
         _assert_equal(plain_of(family), load(family), [Request(text, decode, decoder_prefix=(11, 9)) for text in texts()])
 
 
-@pytest.mark.parametrize("model", VARIANTS)
+@pytest.mark.parametrize("model", mostly_slow(VARIANTS, ["bart-odd", "t5-v1.1"]))
 @pytest.mark.parametrize("decode", [SETTINGS["plain"], BEAMS], ids=["greedy", "beams"])
 def test_what_published_checkpoints_vary_equals_plain_generate(
     model: str, decode: DecodeSettings, load: Callable[..., CTranslate2Engine], plain_of: Callable[[str], _Plain]
@@ -242,7 +246,7 @@ def test_a_decoder_with_fewer_or_more_heads_equals_plain_generate(tmp_path: Path
     _assert_equal(_Plain(folder), engine, [Request(text, SETTINGS["plain"]) for text in texts()])
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", mostly_slow(FAMILIES))
 def test_logprob_is_the_mean_over_generated_tokens(
     family: str, load: Callable[..., CTranslate2Engine], plain_of: Callable[[str], _Plain]
 ) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny_models import END, FAMILIES, SOURCE_LIMIT, edit_json, make_model, sentences
+from tests.tiny_models import END, FAMILIES, SOURCE_LIMIT, edit_json, make_model, mostly_slow, sentences
 from transforms.engine import (
     GENERATION_FAILED,
     OUT_OF_MEMORY,
@@ -27,9 +27,11 @@ from transforms.models import DEFAULT_MODEL_FOLDER
 
 DEFAULT_MODEL = pytest.param(
     "default",
-    marks=pytest.mark.skipif(not any(DEFAULT_MODEL_FOLDER.glob("*.safetensors")), reason="the default model is not in the tree"),
+    marks=[
+        pytest.mark.slow,
+        pytest.mark.skipif(not any(DEFAULT_MODEL_FOLDER.glob("*.safetensors")), reason="the default model is not in the tree"),
+    ],
 )
-TORCH_MODELS = [*FAMILIES, DEFAULT_MODEL]
 GREEDY = DecodeSettings(max_new_tokens=14, no_repeat_ngram_size=2)
 BEAMS = DecodeSettings(num_beams=3, max_new_tokens=10, min_new_tokens=3, length_penalty=1.5, early_stopping=True, no_repeat_ngram_size=3)
 
@@ -60,7 +62,7 @@ def load(folder_of: Callable[[str], Path]) -> Callable[..., Engine]:
     return loaded
 
 
-@pytest.fixture(params=["echo", *TORCH_MODELS])
+@pytest.fixture(params=["echo", *mostly_slow(FAMILIES), DEFAULT_MODEL])
 def engine(request: pytest.FixtureRequest, load: Callable[..., Engine]) -> Engine:
     return load(request.param)
 

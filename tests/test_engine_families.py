@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.near_ties import Reference, Tally, assert_agree
-from tests.tiny_models import FAMILIES, OTHERS, SOURCE_LIMIT, TARGET_LANGUAGE, VARIANTS, make_model, sentences
+from tests.tiny_models import FAMILIES, OTHERS, SOURCE_LIMIT, TARGET_LANGUAGE, VARIANTS, make_model, mostly_slow, sentences
 from transforms.engine import DecodeSettings, Engine, EngineError, EngineSettings, Request, decode_settings, load_engine, resolve_dtype
 from transforms.models import DEFAULT_MODEL_FOLDER
 
@@ -80,7 +80,7 @@ def test_shipped_settings_equal_plain_generate(family: str, options: dict[str, A
         assert {completion.token_ids[0] for completion in completions} == {TARGET_LANGUAGE}
 
 
-@pytest.mark.parametrize("family", [pytest.param(name, marks=[] if name in ("bart", "t5") else pytest.mark.slow) for name in NATIVE])
+@pytest.mark.parametrize("family", mostly_slow(NATIVE))
 def test_int8_answers_are_the_same_in_any_company(family: str, folder_of: Callable[[str], Path]) -> None:
     try:
         resolve_dtype("int8", "cpu")

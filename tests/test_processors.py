@@ -86,7 +86,7 @@ def processed(decode: DecodeSettings, batch: list[Row], scores: torch.Tensor, **
     return Processors(decode, EOS, "cpu", **options)(scores, tokens, *counts.unbind(1))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(decode=decodes(), batch=st.lists(rows(), min_size=1, max_size=5), seed=st.integers(0, 9))
 def test_rows_of_different_lengths_get_what_transformers_gives_each(decode: DecodeSettings, batch: list[Row], seed: int) -> None:
     scores = torch.randn(len(batch), VOCABULARY, generator=torch.Generator().manual_seed(seed))

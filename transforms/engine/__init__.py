@@ -27,6 +27,7 @@ from transforms.engine.hardware import best_cpu_dtype, cpu_features, multiplies_
 __all__ = [
     "BACKENDS",
     "DEVICES",
+    "DRAFTS",
     "DTYPES",
     "Completion",
     "Constraint",
@@ -53,10 +54,12 @@ __all__ = [
 BACKENDS = ("torch", "generate", "ctranslate2", "echo")
 DTYPES = ("auto", "float32", "bfloat16", "int8")
 DEVICES = ("auto", "cpu", "cuda")
+DRAFTS = ("off", "auto")
 
 # What `Completion.error` can be.
 OUT_OF_MEMORY = "OUT_OF_MEMORY"
 GENERATION_FAILED = "GENERATION_FAILED"
+DEADLINE = "DEADLINE"
 
 # What each computes in on a CPU; CTranslate2 has no bfloat16 there.
 _DTYPES_OF_BACKEND = {"torch": DTYPES[1:], "generate": ("float32", "bfloat16"), "ctranslate2": ("float32", "int8")}
@@ -98,7 +101,7 @@ class Completion:
     `source_tokens`: tokens of the text that were read, special tokens not counted; `truncated_tokens`: those over the model's limit that
     were not; `padded_tokens`: positions computed beside them only to fill the batch.
     `finish`: `stop` (the model ended), `length` (it was cut; a constrained output is whole then too, but the limit withheld a token that
-    might have come), `error` (then `error` is OUT_OF_MEMORY or GENERATION_FAILED and `cause` the
+    might have come), `error` (then `error` is OUT_OF_MEMORY, GENERATION_FAILED or DEADLINE and `cause` the
     name of the exception's class, never its message, which may quote the text).
     """
 
@@ -170,6 +173,9 @@ class EngineSettings:
     `model_folder`, `model_id`, `model_sha256`: the model; `echo` needs none. `threads`: CPU threads in all (None: as the backend
     finds best). `tokens_per_batch`: padded source tokens times beams that one batch may hold (None: by device). `slots`: requests that are
     decoded at once by each thread of `torch` (None: by device). `delay_ms`: how long `echo` pretends to work on each text.
+    `text_seconds`: what one text may take before it fails with DEADLINE (None: as long as it likes); asked between decode steps, and by
+    `ctranslate2` not at all.
+    `draft`: `auto` drafts outputs from their sources where that is faster (`torch` on a CPU, greedy; see `draft`), `off` never.
     `cache_folder`: where `ctranslate2` keeps converted models (empty: `$XDG_CACHE_HOME/chartmill/ctranslate2`).
     """
 
@@ -183,7 +189,9 @@ class EngineSettings:
     tokens_per_batch: int | None = None
     slots: int | None = None
     delay_ms: float = 0.0
+    text_seconds: float | None = None
     cache_folder: str = ""
+    draft: str = "off"
 
 
 class Engine(Protocol):
@@ -309,7 +317,7 @@ def load_engine(settings: EngineSettings) -> Engine:
         case "echo":
             from transforms.engine.echo import EchoEngine
 
-            engine = EchoEngine(model_id=settings.model_id or "echo", delay_ms=settings.delay_ms)
+            engine = EchoEngine(settings.model_id or "echo", settings.delay_ms, text_seconds=settings.text_seconds)
         case other:
             raise EngineError(f"engine.backend: {other!r} is not one of {', '.join(BACKENDS)}")
     with _loads_lock:

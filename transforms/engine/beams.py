@@ -2,17 +2,8 @@
 
 It knows nothing of models, caches or text: logits in, the tokens to feed next and whose self-attention each row continues out.
 
-The decode loop drives this search and the greedy one alike:
-
-    width: int                                  # rows per group
-    start(group, prefix, minimum, limit, plan)  # a new request in a slot, with a constraint or without
-    inputs(groups), positions(groups)           # what to feed now, and where, one token of each row
-    feed(groups)                                # the same of as many tokens as are known
-    advance(logits, groups)                     # one step; parents, or None where no row moves
-    finished(groups)                            # may be asked every few steps: a finished group stands still
-    result(group)                               # token ids and score
-
-A group is one request with `width` rows. While its prefix is fed its logits are ignored. Nothing in a step waits for a GPU.
+The decode loop drives this search and the greedy one alike: see `search`. While a group's prefix is fed its logits are ignored. Nothing in
+a step waits for a GPU.
 """
 
 from __future__ import annotations
@@ -27,6 +18,7 @@ from transforms.engine.constraint_choice import gathered
 from transforms.engine.constraint_plan import BeamGuide, Plan
 from transforms.engine.decode import DecodeSettings
 from transforms.engine.processors import Processors
+from transforms.engine.search import Feed
 
 # What transformers takes for "no hypothesis".
 _NONE = -1.0e9
@@ -85,9 +77,11 @@ class BeamSearch:
         # Of the groups with a constraint.
         self._guides: dict[int, BeamGuide] = {}
 
-    def start(self, group: int, prefix: Sequence[int], minimum: int, limit: int, plan: Plan | None = None) -> None:
+    def start(
+        self, group: int, prefix: Sequence[int], minimum: int, limit: int, plan: Plan | None = None, source: Sequence[int] = ()
+    ) -> None:
         """A new request in this slot. `prefix`: the decoder's start token and the request's prefix. `plan`: what its output has to be, on a
-        CPU only. Raises ValueError over capacity."""
+        CPU only. `source` is not read. Raises ValueError over capacity."""
         if not prefix or limit < 1 or len(prefix) + limit > self._capacity + 1:
             raise ValueError(f"{len(prefix)} given and {limit} generated tokens do not fit into {self._capacity} positions")
         device = self._tokens.device
@@ -111,10 +105,10 @@ class BeamSearch:
         """The decoder position of each token fed, from 0 and below `capacity`: int64 [g * width]."""
         return self._counts[groups, 0].repeat_interleave(self.width)
 
-    def feed(self, groups: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """How many tokens of each row to feed now (one), their positions and ids: [g * width] each."""
+    def feed(self, groups: Tensor) -> Feed:
+        """One token of each row: [g * width] all."""
         positions = self.positions(groups)
-        return torch.ones_like(positions), positions, self.inputs(groups)
+        return Feed(torch.ones_like(positions), positions, self.inputs(groups))
 
     def advance(self, logits: Tensor, groups: Tensor) -> Tensor | None:
         """One step. `logits`: [g * width, V], in float32 changed in place.

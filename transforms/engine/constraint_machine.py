@@ -102,6 +102,14 @@ class Machine:
             raise ValueError("an output stops before its end")
         return reader.reading()
 
+    def copied_next(self, position: Position, offered: Tokens) -> int | None:
+        """Of the tokens that are offered inside a copied value, the one with which the source goes on; None elsewhere."""
+        if self._states[position.state].open is None or not position.used:
+            return None
+        nodes = self._source.nodes
+        following = (nodes.ids[follower] for node, _ in position.places for follower in nodes.followers[node])
+        return next((token for token in following if token in offered), None)
+
     def inside(self, position: Position) -> tuple[int, int] | None:
         """The line and the field of the grammar whose value an output is in."""
         state = self._states[position.state]

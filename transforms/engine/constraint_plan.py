@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from threading import Lock
+from typing import NamedTuple
 
 from transforms.engine import DecodeSettings, EngineError, Tokenized
 from transforms.engine.constraint import Constraint, Grammar
@@ -88,41 +89,84 @@ class Planner:
         return self._alike
 
 
+class State(NamedTuple):
+    """Where an output is, how many tokens it may still have, and which may come next: none after the end."""
+
+    position: Position
+    remaining: int
+    offer: Tokens
+
+
 class Guide:
-    """A greedy output under its plan. `offer`: what may come next, none after the end. `chosen`: how many tokens had an alternative."""
+    """A greedy output under its plan. `chosen`: how many tokens had an alternative."""
 
     def __init__(self, plan: Plan) -> None:
-        self._machine, self._remaining = plan.open(), plan.limit
-        self._position = self._machine.start
+        self._machine = plan.open()
+        start = self._machine.start
+        self._state = State(start, plan.limit, self._machine.offer(start, plan.limit).tokens)
+        # From here on, as far as a draft goes.
+        self._ahead = [self._state]
         self.chosen = 0
-        self.offer: Tokens = self._machine.offer(self._position, self._remaining).tokens
+
+    @property
+    def offer(self) -> Tokens:
+        """What may come next."""
+        return self._state.offer
+
+    @property
+    def offers(self) -> list[Tokens]:
+        """What may come next, and after each token of the last draft if those before it are taken."""
+        return [state.offer for state in self._ahead]
 
     @property
     def ended(self) -> bool:
-        return self._position.state == END
+        return self._state.position.state == END
 
     def forced(self) -> list[int]:
         """Takes the tokens that come next without an alternative, and returns them."""
         ids: list[int] = []
         while len(self.offer) == 1:
             ids.append(int(self.offer[0]))
-            self._take(ids[-1])
+            self._state = self._after(self._state, ids[-1])
         return ids
 
     def take(self, token: int) -> list[int]:
         """Takes this one of several offered tokens, and what must follow it; returns what follows."""
         self.chosen += 1
-        self._take(token)
+        self._state = self._after(self._state, token)
         return self.forced()
 
-    def _take(self, token: int) -> None:
-        position = self._machine.advance(self._position, token)
+    def draft(self, choices: int, most: int) -> list[int]:
+        """At most `most` tokens that come next if a value under way goes on as the source does, and what must follow those; at most
+        `choices` of them have an alternative. Nothing is taken."""
+        self._ahead = [self._state]
+        ids: list[int] = []
+        while len(ids) < min(most, self._state.remaining - 1):
+            last = self._ahead[-1]
+            alone = len(last.offer) == 1
+            token = int(last.offer[0]) if alone else self._machine.copied_next(last.position, last.offer) if choices else None
+            if token is None:
+                break
+            choices -= not alone
+            ids.append(token)
+            self._ahead.append(self._after(last, token))
+        return ids
+
+    def follow(self, kept: int, token: int) -> list[int]:
+        """Takes the first tokens of the last draft, then this one, and what must follow it; returns what follows."""
+        taken = self._ahead[: kept + 1]
+        self.chosen += sum(len(state.offer) > 1 for state in taken)
+        self._state = self._after(taken[-1], token)
+        return self.forced()
+
+    def _after(self, state: State, token: int) -> State:
+        position = self._machine.advance(state.position, token)
         if position is None:
             raise ValueError(f"token {token} is not what the constraint allows")
-        self._position, self._remaining = position, self._remaining - 1
-        self.offer = self._machine.offer(position, self._remaining).tokens
-        if not len(self.offer) and not self.ended:
+        offer = self._machine.offer(position, state.remaining - 1).tokens
+        if not len(offer) and position.state != END:
             raise ValueError("a constraint leaves no token and no end")
+        return State(position, state.remaining - 1, offer)
 
 
 class BeamGuide:

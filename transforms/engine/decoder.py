@@ -16,7 +16,7 @@ class Rows:
     """The tokens of a step: `rows` in the past's memory, the position `at` of each; `places` is both as Python numbers. A row may come
     several times, with the positions that follow each other: keys and values of all are kept before any is looked at.
 
-    `sources`: each for `width` tokens in a row.
+    `sources`: of each request, for `width` tokens in a row, or for as many as `counts` tells.
     """
 
     rows: Tensor
@@ -24,6 +24,7 @@ class Rows:
     places: Sequence[tuple[int, int]]
     sources: Sequence[SourceMemory] = field(repr=False)
     width: int
+    counts: Sequence[int] = ()
 
 
 class Decoder:
@@ -45,11 +46,11 @@ class Decoder:
     def _pre_norm(self, index: int, layer: DecoderLayer, x: Tensor, rows: Rows, past: Past) -> Tensor:
         own, cross, feed = layer.attention, layer.cross, layer.feed
         x = x + own.out(past.attend(index, own.qkv(own.norm(x)), rows.rows, rows.at, rows.places))
-        x = x + cross.out(look_at_sources(self._model, index, cross.query(cross.norm(x)), rows.sources, rows.width))
+        x = x + cross.out(look_at_sources(self._model, index, cross.query(cross.norm(x)), rows.sources, rows.width, rows.counts))
         return x + feed(feed.norm(x))
 
     def _post_norm(self, index: int, layer: DecoderLayer, x: Tensor, rows: Rows, past: Past) -> Tensor:
         own, cross, feed = layer.attention, layer.cross, layer.feed
         x = own.norm(x + own.out(past.attend(index, own.qkv(x), rows.rows, rows.at, rows.places)))
-        x = cross.norm(x + cross.out(look_at_sources(self._model, index, cross.query(x), rows.sources, rows.width)))
+        x = cross.norm(x + cross.out(look_at_sources(self._model, index, cross.query(x), rows.sources, rows.width, rows.counts)))
         return feed.norm(x + feed(x))

@@ -10,18 +10,23 @@ import time
 import zlib
 from collections.abc import Sequence
 
-from transforms.engine import GENERATION_FAILED, Completion, EngineIdentity, Request, Tokenized
+from transforms.engine import DEADLINE, GENERATION_FAILED, Completion, EngineIdentity, Request, Tokenized
+from transforms.engine.deadline import DeadlineExceeded, Stopwatch
 
 _WORD = re.compile(r"\S+")
+_STEP_S = 0.1
 _TERMINAL, _CLOSING = (".", "!", "?"), "\"')]"
 
 
 class EchoEngine:
     """Tokens are whitespace-separated words; a word's id is its CRC-32."""
 
-    def __init__(self, model_id: str = "echo", delay_ms: float = 0.0, max_source_tokens: int = 1_000_000) -> None:
+    def __init__(
+        self, model_id: str = "echo", delay_ms: float = 0.0, max_source_tokens: int = 1_000_000, text_seconds: float | None = None
+    ) -> None:
         self._identity = EngineIdentity("echo", model_id, "", "none", "cpu")
         self._delay_seconds = delay_ms / 1000
+        self._text_seconds = text_seconds
         self._max_source_tokens = max_source_tokens
 
     @property
@@ -39,8 +44,12 @@ class EchoEngine:
         return [self._complete(request) for request in requests]
 
     def _complete(self, request: Request) -> Completion:
-        if self._delay_seconds:
-            time.sleep(self._delay_seconds)
+        watch = Stopwatch(self._text_seconds)
+        watch.start(0)
+        try:
+            self._work(watch)
+        except DeadlineExceeded as error:
+            return Completion.failed(DEADLINE, type(error).__name__)
         if request.constraint is not None:
             return Completion.failed(GENERATION_FAILED, "NotImplementedError")
         try:
@@ -48,6 +57,13 @@ class EchoEngine:
         except (AttributeError, UnicodeEncodeError) as error:
             return Completion.failed(GENERATION_FAILED, type(error).__name__)
         return self._lead(request)
+
+    def _work(self, watch: Stopwatch) -> None:
+        """Take the time that was asked for, in steps as a model does."""
+        ends = time.monotonic() + self._delay_seconds
+        while (left := ends - time.monotonic()) > 0:
+            time.sleep(min(left, _STEP_S))
+            watch.check()
 
     def _lead(self, request: Request) -> Completion:
         """The leading words, up to `max_new_tokens`; a longer text is cut after its last whole sentence among them, if there is one."""

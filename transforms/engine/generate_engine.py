@@ -32,6 +32,7 @@ from transforms.engine import (
 from transforms.engine.batching import plan_batches
 from transforms.engine.constraint_choice import ConstraintProcessor
 from transforms.engine.constraint_plan import Planner
+from transforms.engine.deadline import Stopwatch
 from transforms.engine.loading import load_model, load_tokenizer, special_ids
 from transforms.engine.profile import Profile
 from transforms.engine.sources import Source, completion_of, failure_of, finish_of, limits_of, read_sources, settled
@@ -58,6 +59,18 @@ class _LogprobMeter:
         return scores
 
 
+class _Watch(transformers.StoppingCriteria):  # type: ignore[misc]
+    """Stops nothing, but raises DeadlineExceeded between the steps of a batch that takes too long."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._watch = Stopwatch(seconds)
+        self._watch.start(0)
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
+        self._watch.check()
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
+
 class GenerateEngine:
     """See the module. Raises EngineError if the folder, the dtype or the device cannot be had. `model`: already loaded from the folder.
 
@@ -74,6 +87,7 @@ class GenerateEngine:
         self._tokenizer = SourceTokenizer(load_tokenizer(folder))
         self._identity = EngineIdentity("generate", settings.model_id or folder.name, settings.model_sha256, dtype, device)
         self._tokens_per_batch = settings.tokens_per_batch or TOKENS_PER_BATCH[device]
+        self._text_seconds = settings.text_seconds
         self._special = special_ids(self._model)
         # What a checkpoint ships must not fill in what a request leaves at its default: keep the special tokens only.
         self._model.generation_config = transformers.GenerationConfig(**self._special)
@@ -156,6 +170,7 @@ class GenerateEngine:
             attention_mask=attention_mask.to(device),
             decoder_input_ids=given.to(device),
             generation_config=config,
+            stopping_criteria=[_Watch(self._text_seconds)],
             logits_processor=[*constraint, *([meter] if config.num_beams == 1 else [])] or None,
         ).cpu()
         # The first columns are what the decoder was given, which may look like an end.

@@ -115,8 +115,15 @@ class Past:
             self._kept[:, :, rows[moved], :, :longest] = self._kept[:, :, origins[moved], :, :longest]
 
 
-def look_at_sources(model: Architecture, layer: int, query: Tensor, sources: Sequence[SourceMemory], width: int) -> Tensor:
-    """query [requests * width, inner]: each request's rows look at its source together, which is read once for all of them."""
+def look_at_sources(
+    model: Architecture, layer: int, query: Tensor, sources: Sequence[SourceMemory], width: int, counts: Sequence[int] = ()
+) -> Tensor:
+    """query [requests * width, inner]: each request's rows look at its source together, which is read once for all of them.
+
+    `counts`: how many tokens of its one row each request has, where they differ; query is [sum of counts, inner] then.
+    """
+    if counts:
+        return _look_ahead(model, layer, query, sources, counts)
     n = len(query)
     queries = query.to(model.kept).view(n // width, width, model.heads, model.head_width).transpose(1, 2)
     looked = [
@@ -124,3 +131,14 @@ def look_at_sources(model: Architecture, layer: int, query: Tensor, sources: Seq
         for mine, source in zip(torch.split(queries, 1), sources, strict=True)
     ]
     return torch.cat(looked).transpose(1, 2).reshape(n, model.inner).to(query.dtype)
+
+
+def _look_ahead(model: Architecture, layer: int, query: Tensor, sources: Sequence[SourceMemory], counts: Sequence[int]) -> Tensor:
+    """Tokens of one row stand side by side within each head, as if they were heads that share keys and values. So a source is read once,
+    and each token gets, to the bit, the numbers that it gets alone: as queries of one head they would be added up in another order."""
+    queries = query.to(model.kept).view(-1, model.heads, 1, model.head_width)
+    looked = []
+    for mine, source in zip(torch.split(queries, list(counts)), sources, strict=True):
+        keys, values = (kept.transpose(0, 1).expand(-1, len(mine), -1, -1) for kept in source.layers[layer])
+        looked.append(scaled_dot_product_attention(mine.transpose(0, 1), keys, values, scale=model.scale).transpose(0, 1))
+    return torch.cat(looked).reshape(-1, model.inner).to(query.dtype)

@@ -13,6 +13,8 @@ class Profile:
     everything between. `encoded_tokens`: source positions computed, `encoded_padding` those of them that only filled a batch.
     `steps`: decode steps. `row_steps`: rows computed in them (a request has a row per beam). `idle_row_steps`: rows that stood empty
     while requests waited. `drained_row_steps`: rows that stood empty because none waited any more.
+    `drafted_tokens`: tokens that were read as drafts, `kept_tokens` those of them that were right and had an
+    alternative: each saved its row a step.
     `cross_positions`: source positions whose keys and values were read, over requests and steps.
     """
 
@@ -26,6 +28,8 @@ class Profile:
     idle_row_steps: int = 0
     drained_row_steps: int = 0
     cross_positions: int = 0
+    drafted_tokens: int = 0
+    kept_tokens: int = 0
 
     def add(self, other: Profile) -> None:
         for field in fields(self):

@@ -1,8 +1,8 @@
 """A lane: decodes many requests at once and gives a finished request's slot to the next one at once.
 
 schedule (admit waiting requests, encode their sources) -> run (one decoder step for all rows, with several tokens of a row where they are
-known already) -> postprocess (let the search choose, hand out what is finished). Lanes share the weights and the queue and nothing else;
-each belongs to one thread.
+known already or drafted) -> postprocess (let the search choose, hand out what is finished). Lanes share the weights and the queue and
+nothing else; each belongs to one thread.
 """
 
 from __future__ import annotations
@@ -11,33 +11,19 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from transforms.engine.architecture import Architecture
 from transforms.engine.constraint_machine import Reading
-from transforms.engine.constraint_plan import Plan
+from transforms.engine.deadline import Stopwatch
 from transforms.engine.decoder import Decoder, Rows
 from transforms.engine.encoder import Encoder
 from transforms.engine.memory import Past, SourceBuffers, SourceMemory
 from transforms.engine.profile import Profile
 from transforms.engine.schedule import Queue, Task
-
-
-class Search(Protocol):
-    """What chooses tokens: see `beams`, which describes it."""
-
-    width: int
-
-    def start(self, group: int, prefix: tuple[int, ...], minimum: int, limit: int, plan: Plan | None = None) -> None: ...
-    def inputs(self, groups: Tensor) -> Tensor: ...
-    def positions(self, groups: Tensor) -> Tensor: ...
-    def feed(self, groups: Tensor) -> tuple[Tensor, Tensor, Tensor]: ...
-    def advance(self, logits: Tensor, groups: Tensor) -> Tensor | None: ...
-    def finished(self, groups: Tensor) -> Tensor: ...
-    def result(self, group: int) -> tuple[list[int], float | None]: ...
+from transforms.engine.search import Feed, Search
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +46,10 @@ class Ready:
 
 
 class Lane:
-    """`slots`: requests that decode at once. `capacity`: most decoder positions of one. `on_starved`: called when memory ran out."""
+    """`slots`: requests that decode at once. `capacity`: most decoder positions of one. `on_starved`: called when memory ran out.
+
+    `text_seconds`: what one request may take from its first decode step on; None for as long as it likes.
+    """
 
     def __init__(
         self,
@@ -70,6 +59,7 @@ class Lane:
         slots: int,
         capacity: int,
         on_starved: Callable[[Exception], bool],
+        text_seconds: float | None = None,
     ) -> None:
         self._model, self._queue, self._search, self._slots = model, queue, search, slots
         self._encoder, self._decoder = Encoder(model), Decoder(model)
@@ -81,15 +71,17 @@ class Lane:
         # How many may decode at once just now: less than `slots` after memory ran out, and while the culprit of a failure is looked for.
         self._room = slots
         self._on_starved = on_starved
+        self._watch = Stopwatch(text_seconds)
         self.profile = Profile()
 
     def run(self) -> Iterator[Outcome]:
-        """Decodes until the queue is empty. Never raises for a task: its outcome holds the error."""
-        while True:
+        """Decodes until the queue is empty, or closed. Never raises for a task: its outcome holds the error."""
+        while not self._queue.closed:
             yield from self._admit()
             if not self._active:
                 return
             try:
+                self._watch.check()
                 self._step()
             except Exception as error:  # noqa: BLE001 - whatever a text provokes in the model stays with that text
                 yield from self._set_apart(error)
@@ -105,7 +97,8 @@ class Lane:
             slot = self._free.pop()
             self._active[slot] = ready
             task = ready.task
-            self._search.start(slot, task.prefix, task.minimum, task.limit, task.plan)
+            self._watch.start(slot)
+            self._search.start(slot, task.prefix, task.minimum, task.limit, task.plan, task.ids)
 
     def _encode(self, tasks: list[Task]) -> Iterator[Outcome]:
         """Sources of these tasks, made ready in order; if that fails, each alone."""
@@ -140,24 +133,24 @@ class Lane:
     def _step(self) -> None:
         began = perf_counter()
         slots = torch.tensor(list(self._active))
-        counts, at, tokens = self._search.feed(slots)
-        rows = self._rows(slots, counts, at)
-        logits = self._decoder(tokens, rows, self._past, None if len(counts) == len(at) else counts.cumsum(0) - 1)
+        feed = self._search.feed(slots)
+        rows = self._rows(slots, feed)
+        logits = self._decoder(feed.tokens, rows, self._past, feed.wanted)
         parents = self._search.advance(logits, slots)
         if parents is not None:
             self._past.move(rows.rows, rows.rows[parents], 1 + max(at for _, at in rows.places))
         self._count(rows, perf_counter() - began)
 
-    def _rows(self, slots: Tensor, counts: Tensor, at: Tensor) -> Rows:
-        """`counts` [rows]: tokens of each row in this step; more than one only where a request has one row. `at`: the position of each."""
-        width = self._search.width
+    def _rows(self, slots: Tensor, feed: Feed) -> Rows:
+        """Several tokens of a row in one step come only where a request has one row."""
+        width, at = self._search.width, feed.positions
         rows = slots if width == 1 else (slots[:, None] * width + torch.arange(width)).flatten()
         sources = [ready.source for ready in self._active.values()]
-        if len(counts) != len(at):
-            rows = rows.repeat_interleave(counts)
-            sources = [source for source, count in zip(sources, counts.tolist(), strict=True) for _ in range(count)]
+        counts: list[int] = []
+        if len(feed.counts) != len(at):
+            rows, counts = rows.repeat_interleave(feed.counts), feed.counts.tolist()
         places = list(zip(rows.tolist(), at.tolist(), strict=True))
-        return Rows(rows, at, places, sources, width)
+        return Rows(rows, at, places, sources, width, counts)
 
     def _count(self, rows: Rows, seconds: float) -> None:
         profile = self.profile
@@ -182,6 +175,7 @@ class Lane:
 
     def _leave(self, slot: int) -> Ready:
         ready = self._active.pop(slot)
+        self._watch.stop(slot)
         self._free.append(slot)
         self._buffers.release(ready.source)
         return ready
@@ -196,6 +190,8 @@ class Lane:
             return
         self._room = max(1, len(slots) // 2)
         again = [self._active.pop(slot) for slot in slots]
+        for slot in slots:
+            self._watch.stop(slot)
         self._free += slots
         self._ready.extendleft(reversed(again))
 

@@ -40,6 +40,13 @@ class Queue:
         # Equal sources stand together, to be encoded once.
         self._waiting = deque(sorted(tasks, key=lambda task: (-len(task.ids), task.ids, task.limit, task.index)))
         self._lock = threading.Lock()
+        self.closed = False
+
+    def close(self) -> None:
+        """Nothing more is taken, and what is under way is dropped at its next step: whoever asked for it is interrupted."""
+        with self._lock:
+            self.closed = True
+            self._waiting.clear()
 
     def __len__(self) -> int:
         return len(self._waiting)

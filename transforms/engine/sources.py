@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 import torch
 
-from transforms.engine import GENERATION_FAILED, OUT_OF_MEMORY, Completion, Request
+from transforms.engine import DEADLINE, GENERATION_FAILED, OUT_OF_MEMORY, Completion, Request
 from transforms.engine.constraint_machine import Reading
 from transforms.engine.constraint_plan import Plan, Planner, plain_settings
+from transforms.engine.deadline import DeadlineExceeded
 from transforms.engine.tokens import SourceTokenizer
 
 # Config keys that bound the source of models with absolute positions (`n_positions`: what T5 was trained with).
@@ -124,6 +125,8 @@ def finish_of(ids: Sequence[int], limit: int, forced_eos: bool, eos_ids: Sequenc
 
 def failure_of(error: Exception) -> Completion:
     """The failed completion for what a model raised: a reason and the exception's class, never its message."""
+    if isinstance(error, DeadlineExceeded):
+        return Completion.failed(DEADLINE, type(error).__name__)
     return Completion.failed(OUT_OF_MEMORY if ran_out_of_memory(error) else GENERATION_FAILED, type(error).__name__)
 
 

@@ -18,10 +18,12 @@ from torch import Tensor
 
 from transforms.engine.architecture import Architecture, Embedding
 from transforms.engine.cuda_graph import Recorder, StepGraphs, record_cuda_graph
+from transforms.engine.deadline import Stopwatch
 from transforms.engine.padded_encoder import PaddedEncoder, alike, padded_length, pass_tokens
 from transforms.engine.profile import Profile
-from transforms.engine.refill import Outcome, Search
+from transforms.engine.refill import Outcome
 from transforms.engine.schedule import PACK_TOKENS, Queue, Task
+from transforms.engine.search import Search
 from transforms.engine.sources import ran_out_of_memory
 from transforms.engine.static_memory import Spans, StaticMemory, decode, own_span, source_span
 
@@ -54,7 +56,8 @@ class StaticLane:
     memory ran out, having given back what it could.
 
     `check_every`: steps between two looks for finished requests. `pass_tokens`: source tokens that are encoded at once. `recorder`: how
-    steps become graphs; none, and they run eagerly. By default these are what suits the model's device.
+    steps become graphs; none, and they run eagerly. By default these are what suits the model's device. `text_seconds`: what one request
+    may take from its first decode step on; None for as long as it likes.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class StaticLane:
         check_every: int | None = None,
         pass_tokens: int | None = None,
         recorder: Recorder | None = None,
+        text_seconds: float | None = None,
     ) -> None:
         self._model, self._queue, self._search, self._slots, self._capacity = model, queue, search, slots, capacity
         self._on_cuda = model.device.startswith("cuda")
@@ -89,6 +93,7 @@ class StaticLane:
         # How many may decode at once just now: less than `slots` while the culprit of a failure is looked for.
         self._room = slots
         self._on_starved = on_starved
+        self._watch = Stopwatch(text_seconds)
         self.profile = Profile()
 
     @property
@@ -110,11 +115,12 @@ class StaticLane:
 
     def run(self) -> Iterator[Outcome]:
         """Decodes until the queue is empty. Never raises for a task: its outcome holds the error."""
-        while self._active or self._ready or self._again or len(self._queue):
+        while not self._queue.closed and (self._active or self._ready or self._again or len(self._queue)):
             began, profile = perf_counter(), self.profile
             counted = profile.encode_seconds + profile.decode_seconds
             try:
                 yield from self._admit()
+                self._watch.check()
                 yield from self._hand_out(self._steps())
             except Exception as error:  # noqa: BLE001 - whatever a text provokes in the model stays with that text
                 yield from self._set_apart(error)
@@ -129,6 +135,7 @@ class StaticLane:
             memory = self._laid_out()
             slot = self._free.pop()
             self._active[slot] = ready = self._ready.popleft()
+            self._watch.start(slot)
             task = ready.task
             self._search.start(slot, task.prefix, task.minimum, task.limit)
             memory.fill(slot, ready.source, len(task.ids))
@@ -263,6 +270,7 @@ class StaticLane:
 
     def _leave(self, slot: int) -> Ready:
         self._free.append(slot)
+        self._watch.stop(slot)
         return self._active.pop(slot)
 
     def _evict(self) -> list[Task]:

@@ -22,9 +22,11 @@ from typing import Any
 import torch
 
 from transforms.engine import (
+    DRAFTS,
     Completion,
     DecodeSettings,
     Engine,
+    EngineError,
     EngineIdentity,
     EngineSettings,
     Request,
@@ -35,6 +37,7 @@ from transforms.engine import (
 from transforms.engine.architecture import is_native, pack
 from transforms.engine.beams import BeamSearch
 from transforms.engine.constraint_plan import Planner
+from transforms.engine.draft import Drafter, StepCost
 from transforms.engine.generate_engine import GenerateEngine
 from transforms.engine.greedy import GreedySearch
 from transforms.engine.hardware import usable_cores
@@ -55,6 +58,7 @@ from transforms.engine.sources import (
 )
 from transforms.engine.static_lane import StaticLane
 from transforms.engine.static_memory import device_slots, free_bytes
+from transforms.engine.step_cost import measure_step_cost
 from transforms.engine.tokens import SourceTokenizer
 
 logger = logging.getLogger(__name__)
@@ -76,6 +80,8 @@ class TorchEngine:
     """See the module. `model`: loaded from the settings' folder in the dtype they resolve to (float32 for int8)."""
 
     def __init__(self, settings: EngineSettings, model: Any) -> None:
+        if settings.draft not in DRAFTS:
+            raise EngineError(f"engine.draft: {settings.draft!r} is not one of {', '.join(DRAFTS)}")
         folder = Path(settings.model_folder)
         device = resolve_device(settings.device)
         dtype = resolve_dtype(settings.dtype, device)
@@ -87,6 +93,9 @@ class TorchEngine:
             self._model = pack(model.eval(), dtype, device)
         self._lanes = (settings.threads or usable_cores()) if device == "cpu" else 1
         self._slots = settings.slots
+        self._text_seconds = settings.text_seconds
+        self._drafts = settings.draft == "auto" and device == "cpu"
+        self._step_cost: StepCost | None = None
         # A step on a GPU waits for nothing, least of all for a choice that is made here.
         self._planner = Planner(self._tokenizer, self._special["eos_token_id"], self._model.vocabulary) if device == "cpu" else None
         self.profile = Profile()
@@ -128,25 +137,39 @@ class TorchEngine:
     def _run(self, tasks: list[Task], decode: DecodeSettings) -> list[Outcome]:
         queue = Queue(tasks)
         count = max(1, min(self._lanes, len(tasks)))
+        drafters = [self._drafter(decode) for _ in range(count)]
         try:
-            lanes = [self._lane(tasks, decode, queue, count) for _ in range(count)]
+            lanes = [self._lane(tasks, decode, queue, count, drafter) for drafter in drafters]
         except Exception as error:  # noqa: BLE001 - memory for what somebody asks for may not be had
             return [Outcome(task, error=error) for task in tasks]
         with ThreadPoolExecutor(count, "lane") as pool:
-            outcomes = [outcome for done in pool.map(_run_lane, lanes) for outcome in done]
-        for lane in lanes:
+            try:
+                outcomes = [outcome for done in pool.map(_run_lane, lanes) for outcome in done]
+            except BaseException:
+                # Interrupted: leaving the pool waits for its lanes, and they could be at it for minutes.
+                queue.close()
+                raise
+        for lane, drafter in zip(lanes, drafters, strict=True):
             self.profile.add(lane.profile)
+            if drafter is not None:
+                self.profile.add(Profile(drafted_tokens=drafter.drafted, kept_tokens=drafter.kept))
         return outcomes
 
-    def _lane(self, tasks: list[Task], decode: DecodeSettings, queue: Queue, count: int) -> Lane | StaticLane:
+    def _drafter(self, decode: DecodeSettings) -> Drafter | None:
+        if not self._drafts or decode.num_beams > 1:
+            return None
+        if self._step_cost is None:
+            self._step_cost = measure_step_cost(self._model)
+        return Drafter(self._step_cost)
+
+    def _lane(self, tasks: list[Task], decode: DecodeSettings, queue: Queue, count: int, drafter: Drafter | None) -> Lane | StaticLane:
         capacity = capacity_of(tasks)
         longest = max(len(task.ids) for task in tasks)
         slots = min(self._slots_for(longest, capacity, decode.num_beams, count), -(-len(tasks) // count))
-        kind = GreedySearch if decode.num_beams == 1 else BeamSearch
-        minimums = any(task.minimum for task in tasks)
-        search = kind(decode, self._special["eos_token_id"], slots, capacity, self._identity.device, minimums)
+        described = decode, self._special["eos_token_id"], slots, capacity, self._identity.device, any(task.minimum for task in tasks)
+        search = GreedySearch(*described, drafter) if decode.num_beams == 1 else BeamSearch(*described)
         lane = StaticLane if self._identity.device == "cuda" else Lane
-        return lane(self._model, queue, search, slots, capacity, self._free_memory)
+        return lane(self._model, queue, search, slots, capacity, self._free_memory, text_seconds=self._text_seconds)
 
     def _slots_for(self, longest: int, capacity: int, width: int, lanes: int) -> int:
         """Requests that decode at once in each lane, as far as memory holds."""
