@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.record import LEAF, RECORD_TYPE
@@ -85,7 +85,6 @@ def test_a_ucum_code_is_its_own(first: str, per: str | None) -> None:
     assert ucum(code) == code
 
 
-@settings(deadline=None)  # the first one makes pint's registry
 @given(st.sampled_from(sorted(set(_PINT) & set(_SPELLINGS))), st.sampled_from(sorted(_PINT)), st.floats(0.01, 1e5))
 def test_conversions_lead_back(unit: str, target: str, value: float) -> None:
     there = convert(value, unit, target)
@@ -284,7 +283,6 @@ PIECES += ("\nMEDICATIONS:\n", "- aspirin 81 mg po daily\n", "- iron 5-10 mg q4-
 PIECES += ("PROCEDURES:\n2019-02-30: biopsy\n", "PROCEDURES:\n05/12/2019: biopsy\n")
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=5)), max_size=15).map("".join), st.none() | st.text(max_size=12))
 def test_the_words_of_the_note_stay(text: str, written_at: str | None) -> None:
     """Nothing but normal, number and ucum changes, a normal form that was there stays, and a second time changes nothing."""
@@ -298,7 +296,6 @@ def test_the_words_of_the_note_stay(text: str, written_at: str | None) -> None:
     pa.array([after], type=RECORD_TYPE)
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.text(alphabet="0123456789.,/- mgdlqxbitweeksayofrPn½µ°²", max_size=30))
 def test_any_words_can_be_asked(text: str) -> None:
     for found in (measure(text, dose=True), measure(text), relative(text, ahead=True), duration(text), age(text, None)):

@@ -10,7 +10,7 @@ import apache_beam as beam
 import pyarrow as pa
 import pytest
 from apache_beam.testing.util import assert_that
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.commit import Piece, Shard
@@ -98,7 +98,7 @@ def test_line_ends_do_not_matter() -> None:
 
 def test_headings_inside_a_line() -> None:
     found = parse_record("54F tired. pmh: gout, migraine. rx: ramipril 5mg b.i.d., aspirin. all: latex; kiwi. BP 120/70")
-    assert [said(p, "name")[0] for p in found["problems"]] == ["gout", "migraine"]
+    assert [said(p, "name")[0] for p in found["problems"]] == ["tired", "gout", "migraine"]
     assert [said(m, "name", "dose", "frequency") for m in found["medications"]] == [
         ("ramipril", "5mg", "b.i.d."),
         ("aspirin", None, None),
@@ -262,16 +262,29 @@ _SNIPPETS += [
     "A/P: ",
     "b.i.d.",
     "?",
+    "Na 138",
+    "glucose, 99 mg/dL",
+    "denies asthma",
+    " or ",
+    "possible gout",
+    "mother with ",
+    "if ",
+    "oral prednisone",
+    "insulin/aspirin",
+    " 40 mg of ",
+    "s/p biopsy on ",
+    "procedures: ",
+    "was stopped",
 ]
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.lists(st.one_of(st.sampled_from(_SNIPPETS), st.text(max_size=4)), max_size=24).map("".join))
 def test_offsets_hold_for_any_text(text: str) -> None:
     check_offsets(text)
     pa.array([parse_record(text)], type=RECORD_TYPE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "unit",
     [
@@ -289,13 +302,20 @@ def test_offsets_hold_for_any_text(text: str) -> None:
         "bp is was ",
         "Mr. X ",
         "two ",
+        "Na 138, ",
+        "s/p ",
+        "procedures: ",
+        "denies pain, ",
+        "mother had asthma. ",
+        "aspirin 5 mg po, ",
+        "BP 120/80 x 2019-01-02; ",
     ],
 )
 def test_time_is_linear(unit: str) -> None:
-    text = (unit * (200_000 // len(unit)))[:200_000]
+    text = unit * (60_000 // len(unit))
     started = time.process_time()
     parse_record(text)
-    assert time.process_time() - started < 5
+    assert time.process_time() - started < 4
 
 
 def batch_of(*texts: str | None) -> NoteBatch:

@@ -63,7 +63,9 @@ _WORDS = re.compile(
 _LABEL = re.compile(r"\b(?:age(?:/sex)?[ \t]{0,3}[:=][ \t]{0,3}|aged[ ])(?P<age>\d{1,3})(?P<unit>[ ]?(?:y|m|w|d)[a-z]{0,5})?\b(?![./]\d)")
 _OF_AGE = re.compile(r"(?P<age>\d{1,3})[ ](?P<unit>year|month|week|day)s?[ ]of[ ]age\b")
 # "82M", "33 F", "45/M", "28YM": without a unit only where a patient is introduced, because "98 F" is a temperature.
-_LETTER = re.compile(r"(?P<age>\d{1,3})(?P<unit>[ ]?[yY](?:[rR][sS]?)?)?(?:[ ]?/[ ]?|[ ]?)(?P<sex>[MF])(?![\w'\u2019°/.])")
+_LETTER = re.compile(
+    r"(?P<age>\d{1,3})(?P<unit>[ ]?[yY](?:[rR][sS]?)?)?(?:[ ]?/[ ]?|[ ]?)(?P<sex>[MF]|(?<=\d)W(?! ?(?:\d|gest|preg)))(?![\w'\u2019°/.])"
+)
 _LETTER_REACH = 16  # more characters than a match has, and what it looks at behind it
 _INTRODUCES = re.compile(r"(?:^|[\n.;*])[ \t]{0,4}$|\b(?:is a|is an|pt|patient|this|age/sex|hpi|s|a)[ :,]{1,2}$")
 _WORD_SEX = re.compile(rf"(?P<age>\d{{1,3}})(?P<unit>[ -]?(?:years?|yrs?|y)\b\.?)?[ ](?P<sex>{_FEMALE}|{_MALE})\b")
@@ -73,13 +75,19 @@ _SEX_LABEL = re.compile(
     r"|\bage/sex[ :]{1,3}\d{1,3}[a-z]?[ ]?/[ ]?(?P<slash>[mf])\b"
 )
 _SEX_NEAR = re.compile(rf"[^.;\n]{{0,60}}?\b(?P<sex>{_FEMALE}|{_MALE})\b")
-_SEX_LETTER = re.compile(r"(?:[ ]old)?[ ,]{0,2}/?[ ]?(?P<sex>[MF])\b(?!['\u2019/.])")
+_SEX_LETTER = re.compile(r"(?:[ ]old)?[ ,]{0,2}/?[ ]?(?P<sex>[MF]|(?<=\d)W)\b(?!['\u2019/.])")
 _SEX_ALONE = re.compile(
     rf"\b(?:(?:a|an|the|this|pt|patient)[ ](?:(?:is|a|an|[a-z]{{3,12}})[ ]){{0,2}}(?P<sex>{_FEMALE}|{_MALE})\b"
     rf"|(?P<first>female|male)[ ](?:patient|pt|infant|child|neonate|newborn|baby)\b)"
     r"(?![ ]{1,2}(?:physician|nurse|doctor|pharmacist|donor|partner|friend|colleague|relative|reporter|sex|genital"
     r"|urethra|pattern|catheter|breast|who called))"
 )
+_AGE_GROUP = re.compile(
+    r"\b(?P<age>elderly|middle[- ]aged)(?=[ ](?:[a-z]{3,12}[ ])?(?:patient|man|woman|male|female|lady|gentleman|person)\b)"
+    r"|\b(?:in an?|this|of an?|case of an?|previously healthy|the)[ ](?:[a-z-]{3,14}[ ]){0,2}"
+    r"(?P<young>infant|neonate|newborn|toddler|child|adolescent|teenager)\b(?![ ](?:care|protection|health|abuse|restraint|seat))"
+)
+_PRONOUN = re.compile(r"\b(?:he|she)\b")
 _TITLE = re.compile(r"\b(?P<sex>Mr|Mrs|Ms|Miss)\b\.?(?=[ ][A-Z*])")
 _TITLE_SEX = {"Mr": "male", "Mrs": "female", "Ms": "female", "Miss": "female"}
 
@@ -92,11 +100,25 @@ def read_demographics(page: Page) -> tuple[dict[str, Any] | None, dict[str, Any]
     return age, None if span is None else page.leaf(*span, normal=_sex_normal(page, *span))
 
 
+def read_age_group(page: Page) -> dict[str, Any] | None:
+    """An age leaf of a patient whose age is told in words only ("an elderly man", "the infant"); it has no normal form."""
+    match = next((hit for hit in _AGE_GROUP.finditer(page.folded) if not _of_relative(page.folded, hit.start(), hit.end())), None)
+    return None if match is None else page.leaf(*match.span(match.lastgroup or 0))
+
+
+def read_sex_of_pronouns(page: Page) -> dict[str, Any] | None:
+    """A sex leaf of a patient who is only called "he" or "she": the first of these, if all are alike and no relative is named."""
+    pronouns = list(_PRONOUN.finditer(page.folded))
+    if len({match.group() for match in pronouns}) != 1 or _RELATIVE.search(page.folded):
+        return None
+    return page.leaf(*pronouns[0].span(), normal="female" if pronouns[0].group() == "she" else "male")
+
+
 def _sex_normal(page: Page, start: int, end: int) -> str:
     word = page.lined[start:end]
     if word in _TITLE_SEX:
         return _TITLE_SEX[word]
-    return "female" if word.lower() in ("f", "female", "woman", "girl", "lady") else "male"
+    return "female" if word.lower() in ("f", "w", "female", "woman", "girl", "lady") else "male"
 
 
 def _age(page: Page) -> tuple[int, int, str] | None:

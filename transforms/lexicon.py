@@ -32,7 +32,8 @@ NO_DRUG = word_set(
     " their it its we i you this that",
     "which who patient pt will would should could may not no none nil unknown n/a na see list reviewed unchanged"
     " same other others medication",
-    "medications medicine meds drug drugs above below denies without reconciled per continue regular current seen examined including",
+    "self helps instills instill compliance medications medicine meds drug drugs above below denies without reconciled per continue",
+    "regular current seen examined including",
 )
 # Words between a drug's name and its first attribute.
 DRUG_TAIL = word_set("take takes taking apply applied use inject tablet tablets tab tabs capsule capsules cap caps half one two x")

@@ -12,7 +12,7 @@ from typing import Any
 
 from schemas.record import Assertion
 from transforms.assertion import leading_trigger, trailing_trigger
-from transforms.lexicon import DRUG_TAIL, NO_DRUG
+from transforms.lexicon import DRUG_TAIL, NO_DRUG, word_set
 from transforms.sections import Page
 
 Span = tuple[int, int]
@@ -23,16 +23,28 @@ _FORM = (
     r"tablets?|tabs?|capsules?|caps?|pills?|puffs?|drops?|gtts?|sprays?|patch(?:es)?|units?|vials?|ampoules?"
     r"|inhalations?|teaspoons?|tsp|lozenges?"
 )
-_DOSE = re.compile(
+DOSE = re.compile(
     rf"(?<![\w.])(?:(?:{_NUMBER})(?:[ ]?(?:-|\u2013|to|/)[ ]?(?:{_NUMBER}))?[ -]{{0,2}}(?:micrograms?|milligrams?|grams?|mcg|µg"
     r"|μg|ug|mg|gm|g|ng|ml"
     rf"|cc|l|iu|unt|meq|mmol|u|%|{_FORM})"
-    r"(?:/(?:\d{0,3}(?:\.\d)?[ ]?(?:ml|actuat|act|hr|h|kg|day|dose|spray|puff|mg|g|l)))?(?![a-z0-9])"
+    r"(?:/\d{0,3}(?:\.\d)?[ ]?(?:ml|actuat|act|hr|h|kg|day|dose|spray|puff|mg|g|l|m2|m\(2\)|m²|d|min)){0,2}(?![a-z0-9])"
     rf"|(?:one|two|three|half|a|1/2|½)[ ](?:and a half[ ])?(?:a[ ])?(?:{_FORM})\b)"
 )
 _ROUTES = {
     "oral": r"po|p\.o\.|by mouth|orally|oral|per os",
     "intravenous": r"iv|i\.v\.|ivpb|intravenous(?:ly)?",
+    "intrathecal": r"intrathecal(?:ly)?",
+    "intravitreal": r"intravitreal(?:ly)?",
+    "intraperitoneal": r"intraperitoneal(?:ly)?",
+    "intraventricular": r"intraventricular(?:ly)?",
+    "intra_arterial": r"intra-?arterial(?:ly)?",
+    "intraarticular": r"intra-?articular(?:ly)?",
+    "intradermal": r"intradermal(?:ly)?",
+    "intravesical": r"intravesical(?:ly)?",
+    "intralesional": r"intralesional(?:ly)?",
+    "subconjunctival": r"subconjunctival(?:ly)?",
+    "epidural": r"epidural(?:ly)?",
+    "parenteral": r"parenteral(?:ly)?",
     "intramuscular": r"im|i\.m\.|intramuscular(?:ly)?",
     "subcutaneous": r"sc|s\.c\.|sq|subq|sub-q|subcut|subcutaneous(?:ly)?",
     "topical": r"topical(?:ly)?|applied to (?:the )?skin|to affected areas?",
@@ -41,37 +53,52 @@ _ROUTES = {
     "sublingual": r"sublingual(?:ly)?|sl|s\.l\.|under the tongue",
     "rectal": r"rectal(?:ly)?|pr|p\.r\.|per rectum",
     "transdermal": r"transdermal(?:ly)?",
-    "ophthalmic": r"ophthalmic|both eyes|each eye|left eye|right eye|ou|od|os",
-    "vaginal": r"vaginal(?:ly)?|per vagina",
+    "ophthalmic": r"ophthalmic|(?:both|each|left|right|affected|operative) eyes?|o\.?u\.?|o\.?d\.?|o\.?s\.?",
+    "vaginal": r"(?:intra)?vaginal(?:ly)?|per vagina",
     "enteral": r"per g-tube|via g-tube|via peg|per ng(?: tube)?",
 }  # fmt: skip
-_ROUTE = re.compile(r"(?<![\w.])(?:" + "|".join(f"(?P<{name}>(?:{words}))" for name, words in _ROUTES.items()) + r")(?![\w])")
+ROUTE = re.compile(r"(?<![\w.])(?:" + "|".join(f"(?P<{name}>(?:{words}))" for name, words in _ROUTES.items()) + r")(?![\w])")
 _PERIOD = r"(?:hours?|hrs?|h|days?|d|weeks?|wks?|months?|minutes?|mins?|morning|evening|night|afternoon|bedtime|meals?)"
-_TIMES = r"(?:once|twice|thrice|one time|two times|three times|four times|five times|[1-6][ ]?x|x[ ]?[1-6]|[1-6] times)"
+_TIMES = (
+    r"(?:once|twice|thrice|one time|two times|three times|four times|five times|six times"
+    r"|(?:[1-9]|10|12)(?:[ ]?-[ ]?(?:[1-9]|10|12))?(?:[ ]?x|[ ]times)|x[ ]?[1-6])"
+)
 _WHEN = (
-    r"at bedtime|at night|nightly|in the (?:morning|evening|afternoon)|with (?:meals|food|breakfast|dinner|lunch)"
+    r"at bedtime|before bedtime|at night|nightly|in the (?:morning|evening|afternoon|am|pm)|with (?:meals|food|breakfast|dinner|lunch)"
     r"|before (?:meals|bed|breakfast)|after meals"
 )
-_FREQUENCY = re.compile(
+FREQUENCY = re.compile(
     r"(?<![\w.-])(?:"
-    rf"{_TIMES}[ ]?(?:/|(?:a|per|each|every)[ ])?[ ]?(?:daily|day|week(?:ly)?|month(?:ly)?|d\b)"
+    rf"{_TIMES}[ ]?(?:/[ ]?|(?:a|per|each|every|in a)[ ])?(?:daily|day|week(?:ly)?|month(?:ly)?|d\b)"
     rf"|every[ ](?:other[ ])?(?:{_COUNT}(?:[ ]?(?:-|to)[ ]?{_COUNT})?[ ])?{_PERIOD}"
     r"|\d{1,2}[ -]?hourly"
     r"|q[ ]?\d{1,2}(?:[ ]?-[ ]?\d{1,2})?[ ]?(?:h(?:ours?|rs?)?|min(?:utes)?|d(?:ays?)?|w(?:eeks?|k)?)"
     r"|b\.?i\.?d\.?|t\.?i\.?d\.?|q\.?i\.?d\.?|q\.?o\.?d\.?|q\.?[ah]\.?[sm]\.?|q\.?p\.?m\.?|q\.?d\.?|q[ ](?:day|daily"
-    r"|week|month|am|pm|hs)|qday|qweek(?:ly)?|q(?=[ ]?\d)"
+    r"|week|month|am|pm|hs)|qday|q/day|qweek(?:ly)?|q(?=[ ]?\d)"
     rf"|(?:once[ ])?(?:daily|weekly|monthly|nightly)|(?:every|a|per|each)[ ]day|as[ ]directed|{_WHEN}|p\.?r\.?n\.?"
     rf"|as needed|when needed|if needed|as required|stat|hs"
     rf")(?![\w/])(?:[ ,]{{0,2}}(?:{_WHEN}|\(?prn\)?|p\.r\.n\.|as needed|as required|if needed|when needed))?"
 )
-_DURATION = re.compile(
+DURATION = re.compile(
     rf"(?<![\w.])(?:(?:for|x|×)[ ]?(?:the next[ ]|a total of[ ])?{_COUNT}(?:[ ]?(?:-|to)[ ]?{_COUNT})?[ -]?(?:days?"
     rf"|weeks?|wks?|months?|d|w)\b"
     rf"|{_COUNT}[ -](?:day|week|month)[ ](?:course|supply))"
 )
 _OD = re.compile(r"(?<![\w.])od(?!\w)")
-_IN_EYES = re.compile(r"drop|gtt|ml")
-_REASON = re.compile(r"[ ,(]{0,3}(?:for|due to|because of)[ ](?:the[ ])?(?P<reason>(?:type[ ](?:[12]|ii?)[ ])?[a-z][a-z' /-]{2,48})")
+_IN_EYES = re.compile(r"drop|gtt|ml|%")
+REASON = re.compile(
+    r"(?:[ ](?:therapy|treatment|monotherapy|infusions?|injections?|prophylaxis))?[ ,(]{0,3}(?:for|due to|because of)[ ]"
+    r"(?:(?:the|his|her|their|an?|treatment of|management of|prevention of|control of|presumed|suspected|possible)[ ]){0,3}"
+    r"(?P<reason>(?:type[ ](?:[12]|ii?)[ ])?[a-z][a-z' /-]{2,60})"
+)
+# A reason ends before one of these.
+_REASON_END = re.compile(
+    r"[ ](?:who|whom|which|that|with|without|and|or|but|in|on|at|from|after|before|during|since|while|when|was|were|is|are|has|had"
+    r"|developed|presented|as|by|to|because|then|until|over|including|if|may|might|can|could|will|would)\b"
+)
+_TIME = word_set(
+    "one two three four five six seven eight nine ten several many years months weeks days hours long short past last more next"
+)
 
 _CODES = (
     ("QID", r"q\.?i\.?d|(?:four times|4[ ]?x|x[ ]?4|4 times)"),
@@ -123,8 +150,8 @@ def read_items(page: Page, pieces: Sequence[Span], default: Assertion, marked: b
 def _joined(folded: str, pieces: Sequence[Span], marked: bool) -> list[Span]:
     joined: list[Span] = []
     for start, end in pieces:
-        attribute = next((p for p in (_DOSE, _ROUTE, _FREQUENCY, _DURATION) if p.match(folded, start, end)), None)
-        continues = attribute or _INSTRUCTION.match(folded, start, end) or (marked and not _DOSE.search(folded, start, end))
+        attribute = next((p for p in (DOSE, ROUTE, FREQUENCY, DURATION) if p.match(folded, start, end)), None)
+        continues = attribute or _INSTRUCTION.match(folded, start, end) or (marked and not DOSE.search(folded, start, end))
         if joined and continues:
             joined[-1] = (joined[-1][0], end)
         else:
@@ -137,29 +164,29 @@ def _item(page: Page, start: int, end: int, default: Assertion) -> dict[str, Any
     lead = _LEAD.match(folded, start, end)
     assertion, begin = leading_trigger(folded, lead.end() if lead else start, end)
     spans = {
-        "dose": _first(_DOSE, folded, begin, end),
-        "route": _first(_ROUTE, folded, begin, end),
-        "frequency": _first(_FREQUENCY, folded, begin, end),
-        "duration": _first(_DURATION, folded, begin, end),
+        "dose": _first(DOSE, folded, begin, end),
+        "route": _first(ROUTE, folded, begin, end),
+        "frequency": _first(FREQUENCY, folded, begin, end),
+        "duration": _first(DURATION, folded, begin, end),
     }
-    spans |= _once_daily(folded, spans, begin, end)
+    spans |= once_daily(folded, spans, begin, end)
     stop = min((span[0] for span in spans.values() if span), default=end)
     stopped, cut = trailing_trigger(folded, begin, end)
     name = _name(folded, begin, min(stop, cut))
     if name is None or assertion is Assertion.ABSENT:
         return None
     said = assertion or stopped or default
-    spans["reason"] = _reason(folded, max((span[1] for span in spans.values() if span), default=name[1]), min(end, max(cut, name[1])))
-    leaves = {key: span and page.leaf(*span, said, _normal(key, folded, span)) for key, span in spans.items()}
+    spans["reason"] = read_reason(folded, max((span[1] for span in spans.values() if span), default=name[1]), min(end, max(cut, name[1])))
+    leaves = {key: span and page.leaf(*span, said, normal_form(key, folded, span)) for key, span in spans.items()}
     return {"name": page.leaf(*name, said), **leaves, "codes": [], "readers": ["rules"]}
 
 
-def _once_daily(folded: str, spans: Mapping[str, Span | None], start: int, end: int) -> dict[str, Span | None]:
+def once_daily(folded: str, spans: Mapping[str, Span | None], start: int, end: int) -> dict[str, Span | None]:
     """What "OD" changes: behind a dose that is no drop for an eye it is no route but once daily."""
     dose, found = spans["dose"], _first(_OD, folded, start, end)
-    if spans["frequency"] or not dose or not found or _IN_EYES.search(folded, *dose):
+    if not dose or not found or _IN_EYES.search(folded, *dose):
         return {}
-    return {"frequency": found} | ({"route": None} if spans["route"] == found else {})
+    return {"frequency": spans["frequency"] or found} | ({"route": None} if spans["route"] == found else {})
 
 
 def _first(pattern: re.Pattern[str], folded: str, start: int, end: int) -> Span | None:
@@ -186,21 +213,23 @@ def _name(folded: str, start: int, end: int) -> Span | None:
     return start, end
 
 
-def _reason(folded: str, start: int, end: int) -> Span | None:
-    match = _REASON.match(folded, start, end) if start < end else None
+def read_reason(folded: str, start: int, end: int) -> Span | None:
+    match = REASON.match(folded, start, end) if start < end else None
     if match is None:
         return None
     begin, stop = match.span("reason")
+    stopped = _REASON_END.search(folded, begin, stop)
+    stop = stopped.start() if stopped else stop
     words = folded[begin:stop].split()
-    if len(words) > 5 or words[0] in NO_DRUG:
+    if not 0 < len(words) <= 6 or words[0] in NO_DRUG | _TIME:
         return None
     return begin, begin + len(folded[begin:stop].rstrip(" -/'"))
 
 
-def _normal(key: str, folded: str, span: Span) -> str | None:
+def normal_form(key: str, folded: str, span: Span) -> str | None:
     said = folded[span[0] : span[1]]
     if key == "route":
-        match = _ROUTE.match(folded, *span)
+        match = ROUTE.match(folded, *span)
         return match.lastgroup if match else None
     if key == "dose":
         return (

@@ -1,13 +1,12 @@
-"""The first record reader: rules that fill age, sex, vital signs and what stands in lists under headings, every leaf with its offsets.
+"""The first record reader: rules that fill age, sex, readings, lists under headings and what running text names, with offsets.
 
-It prefers precision: what it cannot place it leaves out. It does not read laboratory values or follow-up, and problems only from lists.
-What it found then gets its normal forms and, where the job names a terminology, its codes.
-Cost: one pass per kind of pattern, each linear in the length of the note.
+It prefers precision: what it cannot place it leaves out, and it does not read follow-up. What it found then gets its normal forms and,
+where the job names a terminology, its codes. Cost: one pass per kind of pattern, each linear in the length of the note.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,15 +17,24 @@ import pyarrow as pa
 from schemas.record import RECORD_FIELDS, RECORD_TYPE
 from schemas.rejection import Reason, Stage
 from transforms.batch import NoteBatch, guarded, timed
-from transforms.demographics import read_demographics
+from transforms.context import read_context
+from transforms.demographics import read_age_group, read_demographics, read_sex_of_pronouns
+from transforms.drug_mentions import read_drug_mentions
 from transforms.headed_lists import read_lists
+from transforms.labs import read_labs
 from transforms.normalization import normalize_record
 from transforms.normalization.times import DateOrder, NoteTime
-from transforms.sections import read_page
+from transforms.problem_mentions import read_problem_mentions
+from transforms.procedures import read_told_procedures
+from transforms.record_merge import merge_entities
+from transforms.sections import Page, read_page
 from transforms.terminology import Terminology, TerminologyFile, code_record, load_terminology
+from transforms.terms import find_terms
 from transforms.vitals import read_vitals
 
 Record = dict[str, Any]
+Entity = dict[str, Any]
+Span = tuple[int, int]
 
 RECORD_COLUMN = pa.field("record", RECORD_TYPE)
 
@@ -38,7 +46,38 @@ def parse_record(text: str) -> Record:
     """
     page = read_page(text)
     age, sex = read_demographics(page)
-    return {"age": age, "sex": sex, **read_lists(page), "observations": read_vitals(page), "follow_up": []}
+    age, sex = age or read_age_group(page), sex or read_sex_of_pronouns(page)
+    vitals = read_vitals(page)
+    labs = read_labs(page, _places(vitals))
+    observations = sorted([*vitals, *labs], key=lambda observation: int(observation["value"]["start"]))
+    return {
+        "age": age,
+        "sex": sex,
+        **_with_mentions(page, read_lists(page), _places(observations)),
+        "observations": observations,
+        "follow_up": [],
+    }
+
+
+def _with_mentions(page: Page, lists: Mapping[str, list[Entity]], readings: Sequence[Span]) -> dict[str, list[Entity]]:
+    """The lists of a note, with what running text says beside them."""
+    terms, context = find_terms(page.lined), read_context(page.folded, [end for _, end in _headings(page)])
+    procedures = [*lists["procedures"], *read_told_procedures(page, terms, context, readings)]
+    closed = [*readings, *_places(procedures), *_places(lists["allergies"]), *_headings(page)]
+    drugs = read_drug_mentions(page, terms, context, [*closed, *_places(lists["medications"])])
+    problems = read_problem_mentions(page, terms, context, [*closed, *_places(lists["problems"])], lists["problems"])
+    found = {**lists, "procedures": procedures, "medications": [*lists["medications"], *drugs], "problems": [*lists["problems"], *problems]}
+    return {field: merge_entities(field, entities) for field, entities in found.items()}
+
+
+def _places(entities: Iterable[Entity]) -> list[Span]:
+    """From the first to the last character of each entity, end exclusive."""
+    leaves = ([leaf for leaf in entity.values() if isinstance(leaf, Mapping)] for entity in entities)
+    return [(min(leaf["start"] for leaf in found), max(leaf["end"] for leaf in found)) for found in leaves]
+
+
+def _headings(page: Page) -> Iterator[Span]:
+    return ((section.heading, section.start) for section in (*page.sections, *page.inline))
 
 
 @dataclass(frozen=True, slots=True)

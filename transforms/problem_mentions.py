@@ -1,0 +1,74 @@
+"""Problems of running text: what the vocabulary names, with what the text says of it, where no list has it already.
+
+A problem that is only talked about (a risk, a condition) is left out. It knows no grammar: see `transforms.context`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from schemas.record import Assertion
+from transforms.context import Context
+from transforms.lexicon import word_set
+from transforms.list_items import Closed
+from transforms.sections import Page
+from transforms.terms import Term, fold_name
+
+Span = tuple[int, int]
+Entity = dict[str, Any]
+
+_MAX_WORDS = 10
+# Of emergency notes.
+_SHORT = re.compile(r"\b(?:lacs?|fbs?|abrs?|abras|frac|fracs|fxs?|amput|disloc|contu|contus|hemat|avuls)\b")
+# What stands there is no finding of the patient, or a reader of its own takes care of it.
+_NOT_READ = word_set("allergies instructions immunizations discussion follow_up")
+
+
+def read_problem_mentions(
+    page: Page, terms: Sequence[Term], context: Context, taken: Sequence[Span], listed: Sequence[Entity]
+) -> list[Entity]:
+    """Problems, in order of the note. `taken`: characters in which none is looked for. `listed`: what lists name, maybe in more words."""
+    mentions = list(_mentions(page, terms, context, taken))
+    known = _said_in_more_words([*listed, *mentions]) | {_name(entity) for entity in listed}
+    return [mention for mention in mentions if _name(mention) not in known]
+
+
+def _mentions(page: Page, terms: Sequence[Term], context: Context, taken: Sequence[Span]) -> Iterator[Entity]:
+    closed = Closed(taken)
+    for start, end in _problems(page.folded, terms):
+        if not closed.holds(start):
+            section = page.section_at(start)
+            said = None if section in _NOT_READ else _said(section, context.said(start))
+            if said is not None:
+                yield {"name": page.leaf(start, end, said), "onset": None, "codes": [], "readers": ["rules"]}
+
+
+def _problems(folded: str, terms: Sequence[Term]) -> list[Span]:
+    """Characters of what the vocabulary names and of the short forms that it leaves out, which mean other things in other texts."""
+    named = [(term.start, term.end) for term in terms if term.kind == "problem"]
+    starts = {start for start, _ in named}
+    return sorted([*named, *(match.span() for match in _SHORT.finditer(folded) if match.start() not in starts)])
+
+
+def _name(entity: Entity) -> tuple[str, str]:
+    leaf = entity["name"]
+    return fold_name(leaf["text"].lower()), leaf["assertion"]
+
+
+def _said_in_more_words(entities: Sequence[Entity]) -> set[tuple[str, str]]:
+    """Names within longer ones, with their assertion: "sinusitis" is not said anew where "chronic sinusitis" is."""
+    found: set[tuple[str, str]] = set()
+    for name, said in map(_name, entities):
+        words = name.split()[:_MAX_WORDS]
+        for first in range(len(words)):
+            found.update((" ".join(words[first:last]), said) for last in range(first + 1, len(words) + 1) if last - first < len(words))
+    return found
+
+
+def _said(section: str | None, said: Assertion | None) -> Assertion | None:
+    """Under a family's heading a problem is the family's; one that the family does not have is no finding."""
+    if section != "family_history" or said is None:
+        return said
+    return None if said is Assertion.ABSENT else Assertion.FAMILY
