@@ -99,7 +99,7 @@ def test_s3_prefix_object_and_glob(bucket: str, folder: Path) -> None:
     assert paths(f"s3://{bucket}/in/deep/*") == ["er/c.parq"]
     file = listing.files[1]
     assert current_identity(file.location) == file.identity
-    assert open_parquet(file.location).metadata.num_rows == 2
+    assert open_parquet(file.location, file.size).metadata.num_rows == 2
     with pytest.raises(ConfigurationError, match="no such bucket"):
         list_inputs(["s3://no-such-bucket-here/x"])
     with pytest.raises(ConfigurationError, match="no file at all"):

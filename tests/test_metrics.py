@@ -63,7 +63,7 @@ def test_a_held_run_says_so(tmp_path: Path, canaries: Canaries, capsys: pytest.C
 
 def test_lines_are_appended_and_texts_replaced(notes_folder: Path, tmp_path: Path) -> None:
     report = run_job(echo_job(notes_folder, tmp_path / "out")).published.report
-    for kind, lines in (("emf", 2), ("prometheus", 33)):
+    for kind, lines in (("emf", 2), ("prometheus", 36)):
         section = load_job(None, (), {"run.metrics": kind, "run.metrics_file": str(tmp_path / kind)}).run
         for _ in range(2):
             check_metrics_file(section)

@@ -6,20 +6,12 @@ The server is moto's, or the real one that CHARTMILL_TEST_S3_ENDPOINT names.
 from __future__ import annotations
 
 import hashlib
-import http.client
-import itertools
 import json
 import os
-import subprocess
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 import pytest
 
@@ -30,7 +22,9 @@ from pipeline.prepare import prepare
 from pipeline.publish import publish
 from pipeline.run import run_job
 from schemas.errors import ConfigurationError
+from tests.canaries import Said, command
 from tests.conftest import all_rows, echo_job, note_rows, write_notes
+from tests.s3_faults import RESET, SLOW_DOWN, TRUNCATED, faulty_s3
 from tests.test_resume import LENIENT, hits, kill_and_rerun
 from tests.tiny_models import make_model
 from transforms.commit import commit_batch
@@ -71,8 +65,7 @@ def notes(tmp_path: Path, bucket: str) -> Path:
     folder = tmp_path / "notes"
     write_notes(folder / "a.parquet", note_rows(18), row_group_size=7)
     write_notes(folder / "b.parquet", note_rows(12, 18))
-    # Longer than an error answer: Arrow gives up, instead of asking again, when the answer to a small range is longer than that.
-    (folder / "c.parquet").write_bytes(b"not parquet" * 40)
+    (folder / "c.parquet").write_bytes(b"not parquet")
     upload(folder, bucket, "in")
     return folder
 
@@ -128,10 +121,10 @@ def test_bytes_are_encrypted_by_the_server_or_not_kept(bucket: str) -> None:
 
 
 def test_the_command_line_refuses_s3_without_encryption_settings(
-    bucket: str, notes: Path, run_cli: Callable[..., subprocess.CompletedProcess[str]]
+    bucket: str, notes: Path, capfd: pytest.CaptureFixture[str], said: Said
 ) -> None:
-    refused = run_cli("run", "--input", str(notes), "--output", f"s3://{bucket}/out/", "--engine", "echo")
-    assert refused.returncode == 2 and "output.encryption: not set" in refused.stderr
+    assert command(capfd, said, "run", "--input", str(notes), "--output", f"s3://{bucket}/out/", "--engine", "echo") == 2
+    assert "output.encryption: not set" in said.parts[-1][1]
     assert keys(bucket, "out/") == []
 
 
@@ -166,73 +159,6 @@ def test_a_model_from_a_prefix(bucket: str, notes: Path, tmp_path: Path, monkeyp
     assert len(rows) == 10 and len({row["summary"] for row in rows}) > 1
 
 
-class UnreliableServer(ThreadingHTTPServer):
-    """A proxy before the S3 server: of every 29 GETs and PUTs it refuses one, leaves one without an answer and breaks one's off."""
-
-    def __init__(self, real: str) -> None:
-        super().__init__(("127.0.0.1", 0), _Relay)
-        self.real = urlparse(real).netloc
-        self.faults: Counter[str] = Counter()
-        self._numbers = {method: itertools.count() for method in ("GET", "PUT")}
-
-    def next_fault(self, method: str) -> str:
-        number = next(self._numbers[method]) if method in self._numbers else 0
-        fault = {3: "answer lost", 9: "refused", 15: "answer broken off"}.get(number % 29, "")
-        self.faults[f"{method} {fault}"] += 1
-        return fault
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients are killed in the middle of requests here."""
-
-
-class _Relay(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: UnreliableServer
-
-    def _relay(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        fault = self.server.next_fault(self.command)
-        if fault == "refused":
-            self._answer(503, {}, b"<Error><Code>SlowDown</Code></Error>")
-            return
-        connection = http.client.HTTPConnection(self.server.real, timeout=30)
-        connection.request(self.command, self.path, body, {n: v for n, v in self.headers.items() if n.lower() not in _PER_HOP})
-        answer = connection.getresponse()
-        whole = answer.read()
-        connection.close()
-        self.close_connection = bool(fault)
-        if fault != "answer lost":
-            self._answer(answer.status, dict(answer.getheaders()), whole[: len(whole) // 2] if fault else whole, len(whole))
-
-    def _answer(self, status: int, headers: dict[str, str], body: bytes, length: int | None = None) -> None:
-        self.send_response_only(status)
-        for name, value in headers.items():
-            if name.lower() not in {*_PER_HOP, "content-length"}:
-                self.send_header(name, value)
-        said = headers.get("Content-Length") if self.command == "HEAD" else None
-        self.send_header("Content-Length", said or str(len(body) if length is None else length))
-        self.end_headers()
-        self.wfile.write(b"" if self.command == "HEAD" else body)
-
-    do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = _relay
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-
-_PER_HOP = ("connection", "expect", "transfer-encoding")
-
-
-@contextmanager
-def unreliable(endpoint: str) -> Iterator[UnreliableServer]:
-    with UnreliableServer(endpoint) as proxy:
-        threading.Thread(target=proxy.serve_forever, daemon=True).start()
-        try:
-            yield proxy
-        finally:
-            proxy.shutdown()
-
-
 def kill_on_s3(bucket: str, notes: Path, tmp_path: Path, endpoint: str) -> None:
     """Three kills and reruns against this endpoint give the rows of a local run."""
     source = {"engine.backend": "echo", "engine.shard_notes": 10, "run.sweep_after_minutes": 0, "input.uris": [f"s3://{bucket}/in/"]}
@@ -253,7 +179,7 @@ def test_killed_runs_are_resumed(bucket: str, notes: Path, tmp_path: Path, s3_en
 
 @pytest.mark.slow
 def test_killed_runs_over_an_unreliable_connection_are_resumed(bucket: str, notes: Path, tmp_path: Path, s3_endpoint: str) -> None:
-    with unreliable(s3_endpoint) as proxy:
-        kill_on_s3(bucket, notes, tmp_path, f"http://127.0.0.1:{proxy.server_port}")
-    wrong = {f"{method} {fault}" for method in ("GET", "PUT") for fault in ("refused", "answer lost", "answer broken off")}
-    assert wrong <= proxy.faults.keys()
+    faults = (SLOW_DOWN, RESET, TRUNCATED)
+    with faulty_s3(s3_endpoint, dict.fromkeys(faults, 0.05)) as proxy:
+        kill_on_s3(bucket, notes, tmp_path, proxy.url)
+    assert {f"{method} {fault}" for method in ("GET", "PUT") for fault in faults} <= proxy.faults.keys()

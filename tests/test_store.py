@@ -66,6 +66,13 @@ def test_list_is_below_the_folder_and_relative(store: Store) -> None:
     assert list(store.list("nowhere/")) == []
 
 
+def test_folders_are_those_right_below(store: Store) -> None:
+    for key in ("x/1", "x/y/2", "x/z/w/3", "z/3"):
+        store.put(key, b"")
+    assert store.folders("x/") == ("y", "z")
+    assert store.folders("nowhere/") == ()
+
+
 def test_delete(store: Store) -> None:
     store.put("gone", b"")
     store.delete("gone")

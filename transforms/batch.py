@@ -19,10 +19,13 @@ import pyarrow as pa
 from schemas.commit import RunStats, Shard
 from schemas.errors import ChartmillError
 from schemas.rejection import Reason, Rejection, Stage
+from transforms.pulse import watched
+from transforms.store_failure import advice
 
 _ROOT = Path(__file__).parent.parent
 _PACKAGES = ("schemas", "transforms", "pipeline")
 T = TypeVar("T")
+_SILENT_S, _SILENT_S_PER_NOTE = 300.0, 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +88,12 @@ class NoteBatch:
 
 
 def timed(stage: str, step: Callable[[NoteBatch], NoteBatch], batch: NoteBatch) -> NoteBatch:
-    """Run a stage on a batch and add its wall-clock seconds to the batch's stats. Raises StageError as `guarded` does."""
+    """Run a stage on a batch and add its wall-clock seconds to the batch's stats. Raises StageError as `guarded` does.
+
+    A stage that takes a hundred times longer than it should is given up for hanging (`pulse`); generation gives signs of life of its own.
+    """
     started = time.perf_counter()
-    with guarded(stage):
+    with guarded(stage), watched(_SILENT_S + _SILENT_S_PER_NOTE * batch.notes.num_rows):
         done = step(batch)
     return done.counted(seconds={stage: time.perf_counter() - started})
 
@@ -103,11 +109,21 @@ def guarded(stage: str) -> Iterator[None]:
     except ChartmillError:
         raise
     except Exception as error:  # noqa: BLE001 - the edge that keeps patient text out of tracebacks
-        raise StageError(f"{stage} failed: {describe_error(error)}") from None
+        raise failure(stage, error) from None
 
 
 class StageError(ChartmillError):
     """A stage met something that it was not written for."""
+
+
+class StorageFailure(StageError):
+    """The storage failed, which is no note's fault. The message says what to do."""
+
+
+def failure(what: str, error: BaseException) -> StageError:
+    """The exception of ours that tells that `what` failed: a StorageFailure where it was the storage and its code is known."""
+    told, todo = f"{what} failed: {describe_error(error)}", advice(error)
+    return StorageFailure(f"{told}: {todo}") if todo else StageError(told)
 
 
 def describe_error(error: BaseException) -> str:

@@ -28,6 +28,7 @@ from transforms.batch import NoteBatch, guarded
 from transforms.ledger import commit_key, forget_attempts, rolled_record
 from transforms.parquet import to_parquet
 from transforms.store import NotFound, Store
+from transforms.store_retries import take_retries
 
 SCHEMAS = {"summaries": SUMMARY_SCHEMA, "records": RECORD_SCHEMA, "rejections": REJECTION_SCHEMA}
 KINDS = tuple(SCHEMAS)
@@ -115,7 +116,8 @@ def commit_batch(batch: NoteBatch, store: Store, settings: CommitSettings) -> Co
             f"{tables['records'].num_rows} records, {stats.notes_quarantined} quarantined"
         )
     files = write_tables(tables, batch.shard, store, settings.version)
-    stats = stats.plus(RunStats(seconds={"commit": time.perf_counter() - started}))
+    # Of this process since its last commit, whatever they were for: threads share the client.
+    stats = stats.plus(RunStats(seconds={"commit": time.perf_counter() - started}, retries=take_retries()))
     record = CommitRecord(batch.shard, settings.version, settings.run_id, files, stats, settings.code_version, utc_now())
     return put_record(record, store, settings.summary.model_sha256)
 

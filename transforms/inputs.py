@@ -5,7 +5,6 @@ Messages name inputs by their position on the command line and files by number, 
 
 from __future__ import annotations
 
-import errno
 import fnmatch
 import glob
 import hashlib
@@ -14,18 +13,18 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO
 from urllib.parse import unquote, urlparse
 
 import pyarrow as pa
-import pyarrow.fs
 import pyarrow.parquet as pq
 
-from schemas.errors import ConfigurationError
+from schemas.errors import ChartmillError, ConfigurationError
 from transforms.formats import SUFFIXES, suffix_of
-from transforms.store import S3_ATTEMPTS, s3_client, s3_status
+from transforms.s3_file import ObjectFile, whole_object
+from transforms.store import s3_client, s3_status
+from transforms.store_failure import advice, is_passing
 
 _GLOB_CHARACTERS = frozenset("*?[")
 # On disk a file is known by its size and the hash of both ends: mtimes change when files are copied, whole hashes cost a full read.
@@ -198,11 +197,13 @@ def _s3_objects(bucket: str, prefix: str, position: int) -> dict[str, tuple[int,
     try:
         pages = s3_client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
         return {o["Key"]: (o["Size"], o["ETag"].strip('"')) for page in pages for o in page.get("Contents", ())}
-    except ClientError as error:
+    except (BotoCoreError, ClientError) as error:
+        if is_passing(error):
+            raise ChartmillError(f"input.uris: input {position} (s3) cannot be listed now: {advice(error)}") from None
+        if isinstance(error, BotoCoreError):
+            raise ConfigurationError(f"input.uris: input {position} (s3) cannot be listed: {type(error).__name__}") from None
         why = {403: "access denied", 404: "no such bucket"}.get(s3_status(error), f"status {s3_status(error)}")
         raise ConfigurationError(f"input.uris: input {position} (s3) cannot be listed: {why}") from None
-    except BotoCoreError as error:
-        raise ConfigurationError(f"input.uris: input {position} (s3) cannot be listed: {type(error).__name__}") from None
 
 
 def current_identity(location: str) -> str | None:
@@ -224,42 +225,22 @@ def current_identity(location: str) -> str | None:
 
 
 def open_bytes(location: str, size: int) -> BinaryIO:
-    """Open a file of any kind and of that size, local or s3://, for reading from any place. Raises OSError."""
+    """Open a file of any kind and of that size, local or s3://, to be read from any place. Raises OSError; of S3, as transforms.s3_file."""
     if not location.startswith("s3://"):
         return open(location, "rb")
     if size > _SMALL_BYTES:
-        return cast(BinaryIO, _s3_filesystem().open_input_file(location.removeprefix("s3://")))
-    return io.BytesIO(_s3_bytes(location))
+        return io.BufferedReader(ObjectFile(location), _SMALL_BYTES or io.DEFAULT_BUFFER_SIZE)
+    return io.BytesIO(whole_object(location))
 
 
-def _s3_bytes(location: str) -> bytes:
-    """A small object in one request."""
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    bucket, key = location.removeprefix("s3://").split("/", 1)
-    try:
-        return bytes(s3_client().get_object(Bucket=bucket, Key=key)["Body"].read())
-    except (ClientError, BotoCoreError) as error:
-        # As Arrow reports it; what S3 says may name the object.
-        raise OSError(errno.EIO, f"AWS Error {s3_status(error) if isinstance(error, ClientError) else type(error).__name__}") from None
-
-
-def open_parquet(location: str) -> pq.ParquetFile:
-    """Open a Parquet file, local or s3://. Raises pa.ArrowInvalid or OSError when it is none."""
-    if location.startswith("s3://"):
-        return pq.ParquetFile(_s3_filesystem().open_input_file(location.removeprefix("s3://")), pre_buffer=True)
-    return pq.ParquetFile(location, memory_map=False)
-
-
-@cache
-def _s3_filesystem() -> Any:
-    # Arrow's S3 client reads the default credential chain but not the endpoint variables that boto3 knows; hand it boto3's answer.
-    endpoint = urlparse(s3_client().meta.endpoint_url)
-    custom = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    options: dict[str, Any] = {"endpoint_override": endpoint.netloc, "scheme": endpoint.scheme} if custom else {}
-    # As persistent as boto3 is in transforms.store; Arrow's own default is three attempts.
-    patient = pyarrow.fs.AwsStandardS3RetryStrategy(max_attempts=S3_ATTEMPTS)
-    return pyarrow.fs.S3FileSystem(region=s3_client().meta.region_name, retry_strategy=patient, **options)
+def open_parquet(location: str, size: int) -> pq.ParquetFile:
+    """Open a Parquet file of that size, local or s3://. Raises pa.ArrowInvalid or OSError when it is none; of S3, as transforms.s3_file."""
+    if not location.startswith("s3://"):
+        return pq.ParquetFile(location, memory_map=False)
+    if size > _SMALL_BYTES:
+        # Arrow reads ahead in ranges of its own choice.
+        return pq.ParquetFile(ObjectFile(location), pre_buffer=True)
+    return pq.ParquetFile(pa.BufferReader(whole_object(location)))
 
 
 def partition_values(path: str) -> dict[str, str | None]:
@@ -274,5 +255,5 @@ CORRUPT_FILE_ERRORS = (pa.ArrowException, OSError, EOFError, UnicodeDecodeError)
 
 def is_storage_failure(error: BaseException) -> bool:
     """Whether a read failed because the storage did, not because the file is damaged: then it must not be counted as damaged."""
-    # Arrow reports S3 trouble as OSError with the SDK's error in its text; on disk, damage comes without an errno.
-    return isinstance(error, OSError) and (error.errno is not None or "AWS Error" in str(error))
+    # Damage comes without an errno. S3's failures are no OSErrors here.
+    return isinstance(error, OSError) and error.errno is not None

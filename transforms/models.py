@@ -14,11 +14,14 @@ import shutil
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlparse
 
-from schemas.errors import ConfigurationError
-from transforms.store import make_private_folder, s3_client, s3_error_code
+from schemas.errors import ChartmillError, ConfigurationError
+from transforms.private_files import make_private_folder
+from transforms.store import s3_client, s3_error_code
+from transforms.store_failure import advice, is_passing
+from transforms.store_retries import read_object
 
 DEFAULT_MODEL_FOLDER = Path(__file__).parent / "engine" / "default_model"
 
@@ -91,15 +94,17 @@ def resolve_model(name: str, *, allow_download: bool = False, cache_dir: Path | 
 def model_on_this_machine(model: ModelFiles) -> ModelFiles:
     """The same model where a worker may run on another machine than the one that planned: resolved again if its folder is not here.
 
-    Raises ConfigurationError if what is found is not the model that was planned.
+    Raises ConfigurationError if what is found is not the model that was planned: rows would be said to be of another than they are.
     """
-    if model.folder is None or model.folder.is_dir():
+    if model.folder is None:
         return model
     # The plan's machine was allowed to download it, so this one is.
-    found = resolve_model(model.source, allow_download=True)
-    if found.sha256 != model.sha256:
+    found = model if model.folder.is_dir() else resolve_model(model.source, allow_download=True)
+    here = model_sha256(model.folder) if found is model else found.sha256
+    if here != model.sha256:
         raise ConfigurationError(
-            f"model: {model.id!r} here has sha256 {found.sha256[:12]}, but the run was planned with {model.sha256[:12]}"
+            f"model: {model.id!r} here has sha256 {here[:12]}, but the run was planned with {model.sha256[:12]}: "
+            "its *.safetensors or another of its files was replaced"
         )
     return found
 
@@ -177,10 +182,11 @@ def _list_s3(uri: str) -> tuple[str, str, list[dict[str, Any]]]:
     try:
         pages = s3_client().get_paginator("list_objects_v2").paginate(Bucket=parsed.netloc, Prefix=prefix, Delimiter="/")
         objects = [item for page in pages for item in page.get("Contents", ()) if _wanted(item["Key"].removeprefix(prefix))]
-    except ClientError as error:
-        raise ConfigurationError(f"model: {uri!r} cannot be listed: {s3_error_code(error)}") from None
-    except BotoCoreError as error:
-        raise ConfigurationError(f"model: {uri!r} cannot be listed: {error}") from None
+    except (BotoCoreError, ClientError) as error:
+        if is_passing(error):
+            raise ChartmillError(f"model: {uri!r} cannot be listed now: {advice(error)}") from None
+        why = s3_error_code(error) if isinstance(error, ClientError) else error
+        raise ConfigurationError(f"model: {uri!r} cannot be listed: {why}") from None
     if not objects:
         raise ConfigurationError(f"model: no model files directly under {uri!r}; {_CHOICES}")
     return parsed.netloc, prefix, sorted(objects, key=lambda item: str(item["Key"]))
@@ -188,11 +194,16 @@ def _list_s3(uri: str) -> tuple[str, str, list[dict[str, Any]]]:
 
 def _fetch_object(bucket: str, item: dict[str, Any], path: Path) -> None:
     """One object, exactly as listed: the ETag is a condition of the request, boto3 checks its checksum, we its size."""
-    body = s3_client().get_object(Bucket=bucket, Key=item["Key"], IfMatch=item["ETag"])["Body"]
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
-        shutil.copyfileobj(body, file, _READ_SIZE)
-        size = file.tell()
+
+        def write(body: BinaryIO) -> int:
+            file.seek(0)
+            file.truncate()
+            shutil.copyfileobj(body, file, _READ_SIZE)
+            return file.tell()
+
+        size = read_object(s3_client(), write, Bucket=bucket, Key=item["Key"], IfMatch=item["ETag"])
     if size != item["Size"]:
         raise ConfigurationError(f"model: an object under the prefix came with {size} bytes instead of {item['Size']}; try again")
 

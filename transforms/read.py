@@ -18,7 +18,7 @@ from schemas.commit import Piece, RunStats, Segment, Shard
 from schemas.errors import ChartmillError
 from schemas.note import BATCH_SCHEMA, PASSTHROUGH_PREFIX
 from schemas.rejection import Reason, Rejection, Stage
-from transforms.batch import NoteBatch, guarded
+from transforms.batch import NoteBatch, StorageFailure, guarded
 from transforms.columns import ColumnMap
 from transforms.inputs import CORRUPT_FILE_ERRORS, current_identity, is_storage_failure, open_bytes, open_parquet
 from transforms.ledger import commit_key, mark_attempt
@@ -133,7 +133,7 @@ class _RowStream:
             file, location = self.files[piece.file], self._locations[piece.file]
             if file.layout.format == "parquet":
                 groups = range(piece.row_groups[0], self._last_groups[piece.file] + 1)
-                self._open = OpenParquet(file, open_parquet(location), self._columns, groups)
+                self._open = OpenParquet(file, open_parquet(location, file.size), self._columns, groups)
             else:
                 self._open = OpenText(file, partial(open_bytes, location, file.size), self._columns, piece)
         return self._open
@@ -141,7 +141,7 @@ class _RowStream:
     def _salvaged(self, piece: Piece, start: int, group: int) -> Iterator[FileRows]:
         """What one row group still gives of the piece's rows from `start` on; the others as rejections."""
         try:
-            parquet = open_parquet(self._locations[piece.file])
+            parquet = open_parquet(self._locations[piece.file], self.files[piece.file].size)
             file = OpenParquet(self.files[piece.file], parquet, self._columns, range(group, group + 1))
         except CORRUPT_FILE_ERRORS as error:
             kind = type(error).__name__
@@ -163,7 +163,26 @@ def _lost(file: int, places: range) -> FileRows:
 
 def _refuse_storage_failure(error: Exception, file: int) -> None:
     if is_storage_failure(error):
-        raise ChartmillError(f"file {file} cannot be read now: the storage failed ({type(error).__name__})") from None
+        raise StorageFailure(f"file {file} cannot be read now: the storage failed ({type(error).__name__})") from None
+
+
+def is_to_do(shard: Shard, store: Store, version: str, deadline: float | None) -> bool:
+    """Whether nobody has committed the shard yet and there is still time. `deadline`: seconds since the epoch."""
+    return (deadline is None or time.time() < deadline) and not store.exists(commit_key(version, shard.id))
+
+
+def read_to_do(segment: Segment, columns: ColumnMap, store: Store, version: str, wanted: Callable[[Shard], bool]) -> Iterator[NoteBatch]:
+    """`read_segment`, each shard marked as begun. Raises ChartmillError, which quotes nothing."""
+    batches = read_segment(segment, columns, wanted)
+    while True:
+        # Only the reading is guarded: what is done with a batch happens inside the yield.
+        with guarded("read"):
+            batch = next(batches, None)
+            if batch is not None:
+                mark_attempt(store, version, batch.shard.id)
+        if batch is None:
+            return
+        yield batch
 
 
 class ReadNotes(beam.PTransform):  # type: ignore[misc]
@@ -189,18 +208,7 @@ class _Read(beam.DoFn):  # type: ignore[misc]
         self._deadline = deadline
 
     def process(self, segment: Segment) -> Iterator[NoteBatch]:
-        batches = read_segment(segment, self._columns, self._is_to_do)
-        while True:
-            # Only the reading is guarded: what is done with a batch happens inside the yield.
-            with guarded("read"):
-                batch = next(batches, None)
-                if batch is not None:
-                    mark_attempt(self._store, self._version, batch.shard.id)
-            if batch is None:
-                return
-            yield batch
+        yield from read_to_do(segment, self._columns, self._store, self._version, self._is_to_do)
 
     def _is_to_do(self, shard: Shard) -> bool:
-        if self._deadline is not None and time.time() >= self._deadline:
-            return False
-        return not self._store.exists(commit_key(self._version, shard.id))
+        return is_to_do(shard, self._store, self._version, self._deadline)

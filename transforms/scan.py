@@ -77,7 +77,7 @@ def _unreadable(found: FoundFile, number: int, problem: Reason) -> ScannedFile:
 
 
 def _scan_parquet(found: FoundFile, number: int, columns: ColumnMap) -> ScannedFile:
-    parquet = open_parquet(found.location)
+    parquet = open_parquet(found.location, found.size)
     metadata, schema = parquet.metadata, parquet.schema_arrow
     file = InputFile(number, found.path, found.identity, metadata.num_rows, found.size)
     located = locate_columns(file, columns, schema.names, nested_paths(schema))

@@ -7,9 +7,9 @@ created 0600, folders 0700.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
-import secrets
 import threading
 import time
 from collections.abc import Iterator
@@ -22,13 +22,16 @@ from typing import Any, Protocol
 from urllib.parse import urlparse
 
 from schemas.errors import ChartmillError, ConfigurationError
+from transforms.private_files import TEMPORARY, fsync_path, make_private_folder, write_temporary
+from transforms.store_retries import count_retry, read_object, watch_retries
 
 S3_ATTEMPTS = 8
+# Seconds without an answer after which a request is sent again; botocore's own 60 would be minutes of waiting in eight attempts.
+S3_CONNECT_S = 10.0
+S3_READ_S = 30.0
 # `output.allow_insecure_endpoint` for this process and those that it starts. Workers elsewhere have their endpoint from there, too.
 INSECURE_VARIABLE = "CHARTMILL_ALLOW_INSECURE_ENDPOINT"
-_TEMPORARY = ".tmp-"
 _CONFLICT_RETRIES = 8
-_BODY_ATTEMPTS = 4
 _making_client = threading.Lock()
 
 
@@ -79,8 +82,14 @@ class Store(Protocol):
 
     def exists(self, key: str) -> bool: ...
 
+    def modified(self, key: str) -> float:
+        """When the object was written, by the storage's own clock (seconds since the epoch); NotFound when there is none."""
+
     def list(self, prefix: str) -> Iterator[Entry]:
         """Objects whose key starts with `prefix` (a folder, ending in `/`), in no particular order."""
+
+    def folders(self, prefix: str) -> tuple[str, ...]:
+        """Names of the folders right under `prefix` (a folder, ending in `/`), sorted; what is in them is not listed."""
 
     def delete(self, key: str) -> None:
         """Remove the object; no error when there is none."""
@@ -108,7 +117,7 @@ class LocalStore:
     def put(self, key: str, data: bytes) -> None:
         temporary = self._written(key, data)
         os.replace(temporary, self._path(key))
-        _fsync_folder(temporary.parent)
+        fsync_path(temporary.parent)
 
     def put_once(self, key: str, data: bytes) -> bool:
         temporary = self._written(key, data)
@@ -118,36 +127,42 @@ class LocalStore:
             return False
         finally:
             temporary.unlink()
-        _fsync_folder(temporary.parent)
+        fsync_path(temporary.parent)
         return True
 
     def _written(self, key: str, data: bytes) -> Path:
         folder = self._path(key).parent
         make_private_folder(folder)
-        temporary = folder / f"{_TEMPORARY}{os.getpid()}-{secrets.token_hex(8)}"
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        return temporary
+        return write_temporary(folder, lambda file: file.write(data))
 
     def exists(self, key: str) -> bool:
         return self._path(key).is_file()
 
-    def list(self, prefix: str) -> Iterator[Entry]:
-        folder = self._path(prefix)
-        for directory, _, names in os.walk(folder):
-            for name in names:
-                if not name.startswith(_TEMPORARY):
-                    yield from self._entry(Path(directory) / name)
-
-    def _entry(self, path: Path) -> Iterator[Entry]:
+    def modified(self, key: str) -> float:
         try:
-            status = path.stat()
+            return self._path(key).stat().st_mtime
+        except FileNotFoundError:
+            raise NotFound("no such object in the output folder") from None
+
+    def list(self, prefix: str) -> Iterator[Entry]:
+        for directory, _, names in os.walk(self._path(prefix)):
+            folder = Path(directory).relative_to(self.root)
+            for name in names:
+                if not name.startswith(TEMPORARY):
+                    yield from self._entry(folder.as_posix(), name)
+
+    def _entry(self, folder: str, name: str) -> Iterator[Entry]:
+        # Strings rather than paths: there may be 400,000 of them.
+        key = name if folder == "." else f"{folder}/{name}"
+        try:
+            status = os.stat(os.path.join(self.root, key))
         except FileNotFoundError:  # deleted by somebody else since the listing
             return
-        yield Entry(path.relative_to(self.root).as_posix(), status.st_size, status.st_mtime)
+        yield Entry(key, status.st_size, status.st_mtime)
+
+    def folders(self, prefix: str) -> tuple[str, ...]:
+        folder = self._path(prefix)
+        return tuple(sorted(path.name for path in folder.iterdir() if path.is_dir())) if folder.is_dir() else ()
 
     def delete(self, key: str) -> None:
         self._path(key).unlink(missing_ok=True)
@@ -155,7 +170,8 @@ class LocalStore:
     def sweep_temporary(self, older_than_s: float) -> int:
         """Remove temporary files that a killed process left behind, not those of one that is at work here; how many."""
         removed = 0
-        for path in self.root.rglob(f"{_TEMPORARY}*"):
+        found = (Path(folder) / name for folder, _, names in os.walk(self.root) for name in names if name.startswith(TEMPORARY))
+        for path in found:
             with suppress(FileNotFoundError):  # a writer has just renamed it
                 if time.time() - path.stat().st_mtime > older_than_s and not _writer_is_alive(path):
                     path.unlink()
@@ -165,7 +181,7 @@ class LocalStore:
 
 def _writer_is_alive(temporary: Path) -> bool:
     """By the process id in the name; a process of another machine is judged by the file's age alone."""
-    pid = re.fullmatch(rf"{re.escape(_TEMPORARY)}([1-9]\d*)-[0-9a-f]{{16}}", temporary.name)
+    pid = re.fullmatch(rf"{re.escape(TEMPORARY)}([1-9]\d*)-[0-9a-f]{{16}}", temporary.name)
     if pid is None:
         return False
     try:
@@ -175,23 +191,6 @@ def _writer_is_alive(temporary: Path) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def make_private_folder(folder: Path) -> None:
-    """Create a folder and its missing parents with mode 0700."""
-    if folder.is_dir():
-        return
-    make_private_folder(folder.parent)
-    folder.mkdir(mode=0o700, exist_ok=True)
-    _fsync_folder(folder.parent)
-
-
-def _fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def s3_client() -> Any:
@@ -208,20 +207,26 @@ def _s3_client() -> Any:
     import boto3
     from botocore.config import Config
 
-    return boto3.client("s3", config=Config(retries={"mode": "standard", "max_attempts": S3_ATTEMPTS}, max_pool_connections=32))
+    retries = {"mode": "standard", "max_attempts": S3_ATTEMPTS}
+    waiting = {"connect_timeout": S3_CONNECT_S, "read_timeout": S3_READ_S}
+    # It warns with URLs, which hold the names of files.
+    logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
+    client = boto3.client("s3", config=Config(retries=retries, max_pool_connections=32, **waiting))
+    watch_retries(client)
+    return client
 
 
 def check_endpoint(url: str) -> None:
     """Raises ConfigurationError where notes would cross a network unencrypted: plain http, other than to this machine, unless allowed."""
     parsed = urlparse(url)
-    if parsed.scheme != "https" and not _is_this_machine(parsed.hostname or "") and os.environ.get(INSECURE_VARIABLE) != "1":
+    if parsed.scheme != "https" and not is_this_machine(parsed.hostname or "") and os.environ.get(INSECURE_VARIABLE) != "1":
         raise ConfigurationError(
             "output.allow_insecure_endpoint: false, and the endpoint for S3 (AWS_ENDPOINT_URL) is not https. Choose one that is; or, "
             f"where nobody else can listen on that network, set it to true, and {INSECURE_VARIABLE}=1 for workers on other machines"
         )
 
 
-def _is_this_machine(host: str) -> bool:
+def is_this_machine(host: str) -> bool:
     try:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
@@ -263,24 +268,11 @@ class S3Store:
         from botocore.exceptions import ClientError
 
         try:
-            return self._body(key)
+            return bytes(read_object(s3_client(), lambda body: body.read(), **self._where(key)))
         except ClientError as error:
             if s3_status(error) == 404:
                 raise NotFound("no such object under the output prefix") from None
             raise
-
-    def _body(self, key: str) -> bytes:
-        from botocore.exceptions import HTTPClientError, IncompleteReadError
-
-        for attempt in range(_BODY_ATTEMPTS):
-            response = s3_client().get_object(**self._where(key))
-            try:
-                return bytes(response["Body"].read())
-            except (HTTPClientError, IncompleteReadError):
-                # boto3 sends requests again, but does not begin again with an answer that breaks off.
-                if attempt == _BODY_ATTEMPTS - 1:
-                    raise
-        raise AssertionError("unreachable")
 
     def put(self, key: str, data: bytes) -> None:
         self._put(key, data)
@@ -309,25 +301,41 @@ class S3Store:
                 # 409: another conditional write of the same key is under way; AWS asks to try again.
                 if s3_status(error) != 409 or attempt == _CONFLICT_RETRIES - 1:
                     raise
+                count_retry("conflict")
                 time.sleep(0.05 * 2**attempt)
         raise AssertionError("unreachable")
 
     def exists(self, key: str) -> bool:
+        try:
+            self.modified(key)
+        except NotFound:
+            return False
+        return True
+
+    def modified(self, key: str) -> float:
         from botocore.exceptions import ClientError
 
         try:
-            s3_client().head_object(**self._where(key))
+            return float(s3_client().head_object(**self._where(key))["LastModified"].timestamp())
         except ClientError as error:
             if s3_status(error) == 404:
-                return False
+                raise NotFound("no such object under the output prefix") from None
+            # The answer to a HEAD has no body, and so no reason. That of a GET, which is refused in the same way, has.
+            if s3_status(error) in (400, 403):
+                s3_client().get_object(Range="bytes=0-0", **self._where(key))
             raise
-        return True
 
     def list(self, prefix: str) -> Iterator[Entry]:
         pages = s3_client().get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.prefix + prefix)
         for page in pages:
             for item in page.get("Contents", ()):
                 yield Entry(item["Key"].removeprefix(self.prefix), item["Size"], item["LastModified"].timestamp())
+
+    def folders(self, prefix: str) -> tuple[str, ...]:
+        where = {"Bucket": self.bucket, "Prefix": self.prefix + prefix, "Delimiter": "/"}
+        pages = s3_client().get_paginator("list_objects_v2").paginate(**where)
+        found = [item["Prefix"] for page in pages for item in page.get("CommonPrefixes", ())]
+        return tuple(sorted(folder.rstrip("/").rsplit("/", 1)[-1] for folder in found))
 
     def delete(self, key: str) -> None:
         s3_client().delete_object(**self._where(key))
@@ -359,3 +367,19 @@ def open_store(uri: str, encryption: Encryption | None = None, *, allow_insecure
     if root.exists() and not root.is_dir():
         raise ConfigurationError("output.uri: is a file; give a folder")
     return LocalStore(root)
+
+
+def check_writable(store: Store) -> None:
+    """Raises ConfigurationError where nothing can be written at all, before any work is done. S3 tells that at the first put."""
+    if isinstance(store, LocalStore):
+        folder = next(folder for folder in (store.root, *store.root.parents) if folder.exists())
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise ConfigurationError("output.uri: cannot be written: it is read-only for this account; choose another folder")
+
+
+def open_to_read(uri: str) -> LocalStore | S3Store:
+    """The store behind a URI that is only read. Nothing is written there, so how S3 would encrypt it does not matter.
+
+    Raises ConfigurationError as `open_store` does.
+    """
+    return open_store(uri, Encryption("bucket"))
