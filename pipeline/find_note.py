@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.config import InputSection
-from schemas.commit import CommitRecord, InputFile, Plan, Segment, Shard
+from schemas.commit import CommitRecord, InputFile, Plan, PlanHeader, Segment, Shard
 from schemas.errors import ChartmillError, ConfigurationError
 from schemas.reasons import REASONS
 from transforms.batch import guarded
@@ -138,7 +138,7 @@ def _sections(store: Store, plan: Plan) -> Iterator[InputSection]:
     seen = [InputSection(**plan.settings.get("input", {}))]
     yield seen[0]
     for entry in sorted(plan_entries(store, plan.version), key=lambda entry: -entry.modified):
-        section = InputSection(**Plan.from_bytes(store.get(entry.key)).settings.get("input", {}))
+        section = InputSection(**PlanHeader.from_bytes(store.get(entry.key)).settings.get("input", {}))
         if section not in seen:
             seen.append(section)
             yield section

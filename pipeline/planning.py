@@ -19,7 +19,7 @@ from transforms.batch import guarded
 from transforms.columns import ColumnMap
 from transforms.formats.layout import ReadOptions, layout_name
 from transforms.inputs import FoundFile, Listing, list_inputs
-from transforms.ledger import Ledger, append_entry, load_commits, load_ids, load_ledger, put_plan
+from transforms.ledger import Ledger, append_entry, load_commits, load_ids, load_ledger, load_shards, put_plan
 from transforms.plan import (
     NO_IDS,
     Cut,
@@ -156,13 +156,13 @@ def _decide(
 ) -> RunPlan:
     superseded = superseded_files(ledger.files)
     locations = _locations(ledger.files, superseded, listing)
-    commits = load_commits(store, version)
-    standing = _Standing(ledger, superseded, set(locations), commits)
+    committed = load_shards(store, version)
+    standing = _Standing(ledger, superseded, set(locations), committed)
     duplicates = decide_duplicates(ids, settings.duplicates, superseded, standing.lost)
     standing.decide(duplicates)
     current = [decision.shard for decision in standing.decisions]
     chosen = {shard.id for shard in limit_shards(current, settings.limit)}
-    to_do = [d.shard for d in standing.decisions if d.shard.id in chosen and d.record is None and d.shard.id not in commits]
+    to_do = [d.shard for d in standing.decisions if d.shard.id in chosen and d.base is None and d.shard.id not in committed]
     plan = Plan(
         run_id=run_id,
         version=version,
@@ -174,10 +174,18 @@ def _decide(
         settings={**provenance, "formats": _formats(ledger.files, locations)},
     )
     # Also beyond the limit: they generate nothing, and what is not revised now would leave the release and, its input gone, be lost.
-    revisions = tuple((d.record, d.shard) for d in standing.decisions if d.record is not None)
+    revisions = _with_records(store, version, [(d.base, d.shard) for d in standing.decisions if d.base is not None])
     by_number = {file.number: file for file in ledger.files}
     lost = sum(len(rows) for rows in duplicates.values())
     return RunPlan(plan, tuple(cut_segments(to_do, by_number, locations)), revisions, lost)
+
+
+def _with_records(store: Store, version: str, pairs: Sequence[tuple[Shard, Shard]]) -> tuple[tuple[CommitRecord, Shard], ...]:
+    """(committed shard, shard to make of it) with the record in place of the first."""
+    records = load_commits(store, version, {base.id for base, _ in pairs}) if pairs else {}
+    if any(base.id not in records for base, _ in pairs):
+        raise ChartmillError("another run has released meanwhile, and a commit that was to be revised is gone; run again")
+    return tuple((records[base.id], shard) for base, shard in pairs)
 
 
 def _locations(files: Sequence[InputFile], superseded: set[int], listing: Listing) -> dict[int, str]:
@@ -208,10 +216,10 @@ def _file_counts(ledger: Ledger, listing: Listing, locations: Mapping[int, str])
 
 @dataclass(frozen=True, slots=True)
 class _Decision:
-    """A current shard; `record` is the commit to revise it from, if it needs that."""
+    """A current shard; `base` is the committed one to revise it from, if it needs that."""
 
     shard: Shard
-    record: CommitRecord | None = None
+    base: Shard | None = None
 
 
 class _Standing:
@@ -221,14 +229,14 @@ class _Standing:
     duplicate that can be done.
     """
 
-    def __init__(self, ledger: Ledger, superseded: set[int], present: set[int], commits: Mapping[str, CommitRecord]) -> None:
+    def __init__(self, ledger: Ledger, superseded: set[int], present: set[int], committed: Mapping[str, Shard]) -> None:
         self._cuts = ledger.cuts
         self._superseded = superseded
         self._gone = {file.number for file in ledger.files} - present - superseded
-        self._commits = commits
-        self._of_cut: dict[str, list[CommitRecord]] = {}
-        for record in commits.values():
-            self._of_cut.setdefault(record.shard.cut, []).append(record)
+        self._committed = committed
+        self._of_cut: dict[str, list[Shard]] = {}
+        for shard in committed.values():
+            self._of_cut.setdefault(shard.cut, []).append(shard)
         self.lost: dict[int, set[int]] = {}
         self._undone: dict[str, set[int]] = {}
         self._kept: dict[int, set[int]] = {}
@@ -245,14 +253,14 @@ class _Standing:
                 self._undone.setdefault(cut.id, set()).add(piece.file)
                 self.lost.setdefault(piece.file, set()).update(range(piece.start, piece.stop))
             else:
-                rejected = base.shard.duplicates.get(piece.file, ())
+                rejected = base.duplicates.get(piece.file, ())
                 self.lost.setdefault(piece.file, set()).update(rejected)
                 self._kept.setdefault(piece.file, set()).update(rejected)
 
-    def _base(self, cut: Cut, piece: Piece) -> CommitRecord | None:
-        """The commit that holds most of a piece whose file is gone."""
-        having = [r for r in self._of_cut.get(cut.id, ()) if piece in r.shard.pieces]
-        return min(having, key=lambda r: (len(r.shard.duplicates.get(piece.file, ())), r.shard.id), default=None)
+    def _base(self, cut: Cut, piece: Piece) -> Shard | None:
+        """The committed shard that holds most of a piece whose file is gone."""
+        having = [done for done in self._of_cut.get(cut.id, ()) if piece in done.pieces]
+        return min(having, key=lambda done: (len(done.duplicates.get(piece.file, ())), done.id), default=None)
 
     def decide(self, duplicates: Mapping[int, tuple[int, ...]]) -> None:
         """Fill `decisions`; `duplicates` were decided without the lost rows."""
@@ -276,10 +284,10 @@ class _Standing:
         if not shards:
             return []
         [shard] = shards
-        if shard.id in self._commits:
+        if shard.id in self._committed:
             return [_Decision(shard)]
-        ancestors = [r for r in self._of_cut.get(cut.id, ()) if can_revise(r, shard)]
+        ancestors = [done for done in self._of_cut.get(cut.id, ()) if can_revise(done, shard)]
         if ancestors:
             # The nearest: an older one may be about to be deleted by another run's release.
-            return [_Decision(shard, max(ancestors, key=lambda r: (sum(map(len, r.shard.duplicates.values())), r.shard.id)))]
+            return [_Decision(shard, max(ancestors, key=lambda done: (sum(map(len, done.duplicates.values())), done.id)))]
         return None if self._gone & keep else [_Decision(shard)]

@@ -7,8 +7,8 @@ from typing import Any
 from pipeline.config import Job
 from pipeline.planning import RunPlan, plan_run
 from pipeline.prepare import PreparedJob, prepare
-from transforms.ledger import load_commits
-from transforms.stats import merge_stats
+from schemas.commit import RunStats
+from transforms.ledger import load_parts
 
 
 def preview(job: Job) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def preview(job: Job) -> dict[str, Any]:
 
 def _estimate(prepared: PreparedJob, run_plan: RunPlan) -> float | None:
     """Seconds of all stages per committed note, times the notes to do; one worker."""
-    stats = merge_stats(record.stats for record in load_commits(prepared.store, prepared.version).values())
+    stats = RunStats.sum(part.stats for part in load_parts(prepared.store, prepared.version))
     if not stats.notes_in:
         return None
     return round(sum(stats.seconds.values()) / stats.notes_in * run_plan.notes_to_do, 1)

@@ -27,6 +27,8 @@ from transforms.store import NotFound, Store, storage_errors
 FORMATS = ("auto", "plain", "json", "none")
 _POLL_S = 1.0
 _PLAIN_EVERY_S = 10.0
+# Looking lists all records of the run, so the more there are the rarer a look: it takes one second in so many.
+_SECONDS_PER_LOOK = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +129,14 @@ def _look(watcher: Watcher) -> Progress | None:
 
 
 def _lines(watcher: Watcher, stop: threading.Event, console: Console, style: str) -> None:
-    shown, last = -1, 0.0
+    shown, due = -1, 0.0
     while True:
         finished = stop.wait(_POLL_S)
         now = time.monotonic()
-        progress = _look(watcher) if finished or now - last >= _PLAIN_EVERY_S else None
+        progress = _look(watcher) if finished or now >= due else None
+        due = max(due, now + _SECONDS_PER_LOOK * (time.monotonic() - now))
         if progress and progress.shards_done != shown:
-            shown, last = progress.shards_done, now
+            shown, due = progress.shards_done, max(due, now + _PLAIN_EVERY_S)
             print(_json(progress) if style == "json" else progress.line(), file=sys.stderr, flush=True)
         if finished:
             return
@@ -147,9 +150,12 @@ def _json(progress: Progress) -> str:
 
 def _live(watcher: Watcher, stop: threading.Event, console: Console, style: str) -> None:
     with Live(console=console, transient=False, auto_refresh=False) as live:
+        pause = _POLL_S
         while True:
-            finished = stop.wait(_POLL_S)
+            finished = stop.wait(pause)
+            began = time.monotonic()
             progress = _look(watcher)
+            pause = max(_POLL_S, _SECONDS_PER_LOOK * (time.monotonic() - began))
             if progress:
                 live.update(_bar(progress), refresh=True)
             if finished:

@@ -7,23 +7,34 @@ that passes) `live.json`, the rolled-up commits, removal of what is no longer li
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Mapping, Sequence, Set
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pipeline.gate import check_gate
 from pipeline.report import render_report
-from schemas.commit import CommitRecord, Plan, PlannedShard, RunStats, digest
+from schemas.commit import Plan, PlannedShard, RunStats, digest
 from schemas.errors import AccountingError, ConfigurationError
 from schemas.expectations import read_suite
 from schemas.histogram import EDGES
 from transforms.audit import open_chain
 from transforms.commit import KINDS, SCHEMAS, data_folder, utc_now
-from transforms.ledger import attempts, commit_key, forget_attempts, list_commits, load_commits, newest_plan, roll_commits, runs_folder
+from transforms.ledger import (
+    attempts,
+    commit_key,
+    delete_many,
+    forget_attempts,
+    load_parts,
+    newest_header,
+    newest_plan,
+    roll_commits,
+    runs_folder,
+)
 from transforms.parquet import to_parquet
-from transforms.stats import merge_stats
+from transforms.rolled import Part, Standing
 from transforms.store import Entry, LocalStore, NotFound, Store
+from transforms.store_retries import take_retries
 from transforms.validate import merge_expectations
 
 SUCCESS = "_SUCCESS"
@@ -45,13 +56,19 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class _Live:
-    """The current shards of the newest plan, each with its commit record where it has one."""
+    """The current shards of the newest plan, each with its commit where it has one.
+
+    `commits`: by shard id, also of shards that are not current any more. `stats`: of the plan's scope; `total`: of all that is current.
+    """
 
     plan: Plan
-    commits: Mapping[str, CommitRecord] = field(repr=False)
+    parts: Sequence[Part] = field(repr=False)
+    commits: Mapping[str, Standing] = field(repr=False)
+    stats: RunStats = field(repr=False)
+    total: RunStats = field(repr=False)
 
-    def records(self, shards: Sequence[PlannedShard]) -> list[CommitRecord]:
-        return [self.commits[shard.id] for shard in shards if shard.id in self.commits]
+    def done(self, shards: Iterable[PlannedShard]) -> dict[str, Standing]:
+        return {shard.id: self.commits[shard.id] for shard in shards if shard.id in self.commits}
 
     @property
     def remaining(self) -> list[PlannedShard]:
@@ -59,7 +76,7 @@ class _Live:
 
     def fingerprint(self) -> str:
         """Names exactly this set of committed shards: what an acceptance is given for."""
-        return digest(sorted(r.shard.id for r in self.records(self.plan.current)))
+        return digest(sorted(self.done(self.plan.current)))
 
 
 def publish(
@@ -79,20 +96,18 @@ def publish(
     plan = newest_plan(store, version)
     if plan is None:
         raise ConfigurationError("no run has been planned in this output folder; `chartmill run` makes one")
-    rolled = list_commits(store, plan.version)[1]
-    live = _Live(plan, load_commits(store, plan.version))
-    stats = merge_stats(record.stats for record in live.records(live.plan.scope))
-    _assert_accounted(live, stats)
-    contract = merge_expectations(_suite(live.plan), stats.expectations)
-    gate = check_gate(stats, contract, live.plan.files, live.plan.settings["gate"])
+    live = _live(plan, load_parts(store, plan.version))
+    _assert_accounted(live)
+    contract = merge_expectations(_suite(plan), live.stats.expectations)
+    gate = check_gate(live.stats, contract, plan.files, plan.settings["gate"])
     complete = not live.remaining
     gate["accepted"] = _acceptance(store, live, accept if complete and not gate["passed"] else None)
-    report = _report(store, live, stats, contract, gate, _run_figures(store, live, run_seconds, model_loads))
+    report = _report(live, contract, gate, _run_figures(store, live, run_seconds, model_loads))
     store.put(REPORT_JSON, json.dumps(report, indent=1, sort_keys=True).encode())
     store.put(REPORT_HTML, render_report(report).encode())
     released = complete and (gate["passed"] or gate["accepted"] is not None)
     if released:
-        released = _release(store, live, report, sweep_after_s, rolled)
+        released = _release(store, live, report, sweep_after_s)
         # Overtaken by another run's plan: neither held nor complete.
         complete = released
     return Published(report, complete, released)
@@ -102,12 +117,37 @@ def _suite(plan: Plan) -> Any:
     return read_suite(json.dumps(plan.settings["suite"]), "the plan's contract")
 
 
-def _assert_accounted(live: _Live, stats: RunStats) -> None:
+def _live(plan: Plan, parts: Sequence[Part]) -> _Live:
+    """What the plan's shards have come to."""
+    commits: dict[str, Standing] = {}
+    for part in parts:
+        commits.update(part.standing())
+    current, scope = ({shard.id for shard in shards} for shards in (plan.current, plan.scope))
+    stats = RunStats.sum(_stats_of(parts, scope))
+    # Without a limit the run's scope is everything, and what was added up for it need not be added up again.
+    total = stats if scope == current else RunStats.sum(_stats_of(parts, current))
+    return _Live(plan, parts, commits, stats, total)
+
+
+def _stats_of(parts: Iterable[Part], shards: Set[str]) -> Iterator[RunStats]:
+    """The stats of these shards, each once, in sums as large as can be had."""
+    left = set(shards)
+    for part in parts:
+        mine = left.intersection(part.ids)
+        left -= mine
+        if len(mine) == len(part.ids):
+            yield part.stats
+        elif mine:
+            yield from part.stats_of(mine)
+
+
+def _assert_accounted(live: _Live) -> None:
     """Notes in = summarized + quarantined, and notes in = the rows that were planned, shard by shard."""
     for shard in live.plan.current:
-        record = live.commits.get(shard.id)
-        if record and record.stats.notes_in != shard.rows:
-            raise AccountingError(f"shard {shard.id}: {shard.rows} notes planned, {record.stats.notes_in} committed")
+        commit = live.commits.get(shard.id)
+        if commit and commit.notes != shard.rows:
+            raise AccountingError(f"shard {shard.id}: {shard.rows} notes planned, {commit.notes} committed")
+    stats = live.stats
     if stats.notes_in != stats.notes_summarized + stats.notes_quarantined:
         raise AccountingError(
             f"{stats.notes_in} notes in, but {stats.notes_summarized} summarized and {stats.notes_quarantined} quarantined"
@@ -128,14 +168,18 @@ def _acceptance(store: Store, live: _Live, reason: str | None) -> dict[str, Any]
 
 def _run_figures(store: Store, live: _Live, seconds: float | None, loads: int | None) -> dict[str, Any]:
     """What this run itself did. Wall-clock is known to the run alone, so publishing again takes it from the report that stands."""
-    mine = [r for r in live.records(live.plan.scope) if r.run_id == live.plan.run_id and not r.revised]
-    notes = sum(record.stats.notes_in for record in mine)
+    mine = [c for c in live.done(live.plan.scope).values() if c.run_id == live.plan.run_id and not c.revised]
+    notes = sum(commit.notes for commit in mine)
+    retries = take_retries()
     if seconds is None:
         earlier = _standing_report(store)
         if earlier.get("run_id") == live.plan.run_id:
             seconds, loads = earlier["run"]["seconds"], earlier["run"]["model_loads"]
+            retries = earlier["run"].get("retries", {})
     rate = round(notes / seconds, 3) if seconds and notes else None
-    return {"shards": len(mine), "notes": notes, "seconds": seconds, "notes_per_second": rate, "model_loads": loads}
+    figures = {"shards": len(mine), "notes": notes, "seconds": seconds, "notes_per_second": rate, "model_loads": loads}
+    # What no commit has told: requests of this process since its last one.
+    return {**figures, "retries": retries}
 
 
 def _standing_report(store: Store) -> dict[str, Any]:
@@ -145,19 +189,10 @@ def _standing_report(store: Store) -> dict[str, Any]:
         return {}
 
 
-def _report(
-    store: Store,
-    live: _Live,
-    stats: RunStats,
-    contract: Sequence[Mapping[str, Any]],
-    gate: Mapping[str, Any],
-    run: Mapping[str, Any],
-) -> dict[str, Any]:
-    plan = live.plan
+def _report(live: _Live, contract: Sequence[Mapping[str, Any]], gate: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
+    plan, stats, total = live.plan, live.stats, live.total
     figures = asdict(stats)
     histograms = {name: {"edges": list(EDGES[name]), "counts": counts} for name, counts in stats.histograms.items()}
-    # Without a limit the run's scope is everything, and what was merged for it need not be merged again.
-    total = stats if len(plan.scope) == len(plan.current) else merge_stats(r.stats for r in live.records(plan.current))
     return {
         "run_id": plan.run_id,
         "version": plan.version,
@@ -168,6 +203,7 @@ def _report(
         **{key: figures[key] for key in ("notes_in", "notes_summarized", "notes_quarantined", "files_quarantined")},
         **{key: figures[key] for key in ("notes_flagged", "notes_warned", "reasons", "flags", "fields", "sentences", "tokens", "shards")},
         "shards_resumed": stats.shards - run["shards"],
+        "retries": dict(sorted((Counter(stats.retries) + Counter(run["retries"])).items())),
         "files": plan.files,
         "formats": plan.settings.get("formats", {}),
         "expectations": list(contract),
@@ -181,23 +217,23 @@ def _report(
     }
 
 
-def _release(store: Store, live: _Live, report: Mapping[str, Any], sweep_after_s: float, rolled: Sequence[str]) -> bool:
+def _release(store: Store, live: _Live, report: Mapping[str, Any], sweep_after_s: float) -> bool:
     """False, changing nothing, when another run has planned since: its publishing, which knows more, releases."""
-    version, records = live.plan.version, live.records(live.plan.current)
+    version, files = live.plan.version, {shard: commit.files for shard, commit in live.done(live.plan.current).items()}
     folder = runs_folder(version)
-    empties = _put_empties(store, version, records)
-    stored = [entry for kind in KINDS for entry in store.list(data_folder(kind, version))]
-    retired = _retired(store, live, stored)
+    empties = _put_empties(store, version, files.values())
+    others, missing = _compared(store, version, files, empties)
+    retired = _retired(store, live, others)
     if _is_overtaken(store, live):
         return False
-    _assert_stored(records, stored)
-    files = {record.shard.id: {kind: file.path for kind, file in record.files.items()} for record in records}
+    for kind, shard in missing:
+        raise AccountingError(f"shard {shard}: its {kind} file is gone; put it back, or run into a new output folder")
     live_json = {"version": version, "run_id": live.plan.run_id, "released_at": utc_now(), "shards": files, "retired": sorted(retired)}
     store.put(f"{folder}/live.json", json.dumps(live_json, sort_keys=True).encode())
     # A record must never stand without its data, so all records that are no longer live go before any data does.
-    roll_commits(store, version, records, rolled)
+    roll_commits(store, version, live.parts, files.keys())
     _delete_commits(store, live)
-    _delete_data(store, live, stored, {path for paths in files.values() for path in paths.values()} | empties, retired, sweep_after_s)
+    _delete_data(store, live, others, retired, sweep_after_s)
     summary = {key: report[key] for key in ("run_id", "version", "notes_in", "notes_summarized", "notes_quarantined")}
     store.put(SUCCESS, json.dumps(summary).encode())
     current = {**summary, "released_at": live_json["released_at"], "accepted": report["gate"]["accepted"] is not None}
@@ -211,38 +247,41 @@ def _release(store: Store, live: _Live, report: Mapping[str, Any], sweep_after_s
 
 
 def _is_overtaken(store: Store, live: _Live) -> bool:
-    newest = newest_plan(store)
+    newest = newest_header(store)
     return newest is not None and (newest.version, newest.run_id) != (live.plan.version, live.plan.run_id)
 
 
-def _assert_stored(records: Sequence[CommitRecord], stored: Sequence[Entry]) -> None:
-    """What is released is there: somebody may have deleted a data file by hand."""
-    keys = {entry.key for entry in stored}
-    for record in records:
-        for kind, file in record.files.items():
-            if file.path not in keys:
-                raise AccountingError(f"shard {record.shard.id}: its {kind} file is gone; put it back, or run into a new output folder")
+def _compared(
+    store: Store, version: str, files: Mapping[str, Mapping[str, str]], empties: Set[str]
+) -> tuple[list[Entry], list[tuple[str, str]]]:
+    """Data files that are stored and not released; and (kind, shard) of what is not stored: somebody may have deleted one by hand."""
+    expected = {path: (kind, shard) for shard, paths in files.items() for kind, path in paths.items()}
+    others = []
+    for entry in (entry for kind in KINDS for entry in store.list(data_folder(kind, version))):
+        if expected.pop(entry.key, None) is None and entry.key not in empties:
+            others.append(entry)
+    return others, list(expected.values())
 
 
 def _shard_of(entry: Entry) -> str:
     return entry.key.rsplit("/", 1)[1].split("-", 1)[0]
 
 
-def _retired(store: Store, live: _Live, stored: Sequence[Entry]) -> set[str]:
+def _retired(store: Store, live: _Live, others: Sequence[Entry]) -> set[str]:
     """Shards that once were live and have data files still. `live.json` remembers those whose record is gone already."""
     try:
         before = json.loads(store.get(f"{runs_folder(live.plan.version)}/live.json")).get("retired", [])
     except NotFound:
         before = []
     gone = {*before, *live.commits} - {shard.id for shard in live.plan.current}
-    return gone & {_shard_of(entry) for entry in stored}
+    return gone & {_shard_of(entry) for entry in others}
 
 
-def _put_empties(store: Store, version: str, records: Sequence[CommitRecord]) -> set[str]:
+def _put_empties(store: Store, version: str, files: Iterable[Mapping[str, str]]) -> set[str]:
     """A Parquet file without rows for each kind that has none, so that readers need no special case."""
-    keys = set()
+    keys, filled = set(), set[str]().union(*files)
     for kind in KINDS:
-        if not any(kind in record.files for record in records):
+        if kind not in filled:
             key = f"{data_folder(kind, version)}{_EMPTY}-empty.parquet"
             store.put(key, to_parquet(SCHEMAS[kind].empty_table()))
             keys.add(key)
@@ -252,22 +291,21 @@ def _put_empties(store: Store, version: str, records: Sequence[CommitRecord]) ->
 def _delete_commits(store: Store, live: _Live) -> None:
     """Delete the records of retired shards, and marks that a kill between a record and its mark's removal left behind."""
     current = {shard.id for shard in live.plan.current}
-    for shard, record in live.commits.items():
-        if shard not in current:
-            store.delete(commit_key(record.version, shard))
+    delete_many(store, [commit_key(live.plan.version, shard) for shard in live.commits if shard not in current])
     for shard in attempts(store, live.plan.version).keys() & live.commits.keys():
         forget_attempts(store, live.plan.version, shard)
 
 
-def _delete_data(store: Store, live: _Live, stored: Sequence[Entry], keep: Set[str], retired: Set[str], sweep_after_s: float) -> None:
+def _delete_data(store: Store, live: _Live, others: Sequence[Entry], retired: Set[str], sweep_after_s: float) -> None:
     """Delete data files that no live record names.
 
     At once when their shard is committed or retired (no writer can still win with them), otherwise only after `sweep_after_s`:
     another run may be about to commit them.
     """
     decided = {*live.commits, *retired, _EMPTY}
-    for entry in stored:
-        if entry.key not in keep and (_shard_of(entry) in decided or time.time() - entry.modified > sweep_after_s):
-            store.delete(entry.key)
+    # By the storage's own clock, for ours may be an hour ahead of it: the report has just been put.
+    now = store.modified(REPORT_JSON)
+    old = [e.key for e in others if _shard_of(e) in decided or now - e.modified >= sweep_after_s]
+    delete_many(store, old)
     if isinstance(store, LocalStore):
         store.sweep_temporary(sweep_after_s)

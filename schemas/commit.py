@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
 from schemas.rejection import Reason
-
-LEDGER_FORMAT = 1
 
 
 def digest(*parts: object, length: int = 16) -> str:
@@ -115,7 +113,9 @@ class Shard:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         duplicates = {int(file): tuple(rows) for file, rows in data["duplicates"].items()}
-        return cls(data["id"], data["cut"], tuple(Piece.from_json(p) for p in data["pieces"]), duplicates)
+        # One string where the shard is its cut, as nearly all are.
+        cut = data["id"] if data["cut"] == data["id"] else data["cut"]
+        return cls(data["id"], cut, tuple(Piece.from_json(p) for p in data["pieces"]), duplicates)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,12 +151,44 @@ class PlannedShard:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanHeader:
+    """A plan as it is saved: all but its shards.
+
+    `pages`: names of the lists that hold the shards, in order; a list that has not changed is shared with earlier plans. `in_scope`: how
+    many of the first shards are.
+    """
+
+    run_id: str
+    version: str
+    created_at: str
+    ledger: int
+    duplicates: str
+    files: Mapping[str, int]
+    settings: Mapping[str, Any] = field(repr=False)
+    in_scope: int
+    pages: tuple[str, ...] = field(repr=False)
+
+    def to_bytes(self) -> bytes:
+        return json.dumps({f.name: getattr(self, f.name) for f in fields(self)}, sort_keys=True).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        raw = json.loads(data)
+        return cls(**{**raw, "pages": tuple(raw["pages"])})
+
+    def with_shards(self, shards: Iterable[tuple[str, int]]) -> Plan:
+        """The whole plan; `shards`: id and rows of all that the pages hold, in order."""
+        current = tuple(PlannedShard(shard, rows, place < self.in_scope) for place, (shard, rows) in enumerate(shards))
+        return Plan(self.run_id, self.version, self.created_at, self.ledger, self.duplicates, current, self.files, self.settings)
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What one run set out to do: immutable, one per run.
 
-    `ledger`: the last ledger entry it knew. `current`: every shard of the version as it stood then, in ledger order.
-    `files`: inputs by outcome ({listed, planned, unreadable, ignored}). `settings`: what the report needs to be made
-    again without the job file (gate, suite, model, versions).
+    `ledger`: the last ledger entry it knew. `current`: every shard of the version as it stood then, in ledger order; those in scope come
+    first. `files`: inputs by outcome ({listed, planned, unreadable, ignored}). `settings`: what the report needs to be made again without
+    the job file (gate, suite, model, versions).
     """
 
     run_id: str
@@ -172,35 +204,24 @@ class Plan:
     def scope(self) -> list[PlannedShard]:
         return [shard for shard in self.current if shard.in_scope]
 
-    def to_bytes(self) -> bytes:
-        data = {f.name: getattr(self, f.name) for f in fields(self)}
-        data["current"] = [[s.id, s.rows, int(s.in_scope)] for s in self.current]
-        return json.dumps(data, sort_keys=True).encode()
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Self:
-        raw = json.loads(data)
-        raw["current"] = tuple(PlannedShard(i, rows, bool(scope)) for i, rows, scope in raw["current"])
-        return cls(**raw)
+    def header(self, pages: Iterable[str]) -> PlanHeader:
+        said = (self.run_id, self.version, self.created_at, self.ledger, self.duplicates, self.files, self.settings)
+        return PlanHeader(*said, len(self.scope), tuple(pages))
 
 
 Counts = dict[str, int]
 
 
-def _added(left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, Any]:
-    """Sum of two nested mappings of numbers and equally long lists of numbers."""
-    total = dict(left)
-    for key, value in right.items():
-        mine = total.get(key)
-        if mine is None:
-            total[key] = value
-        elif isinstance(value, Mapping):
-            total[key] = _added(mine, value)
+def _add_into(total: dict[str, Any], more: Mapping[str, Any]) -> None:
+    """Add a nested mapping of numbers and equally long lists of numbers to another, in place; `more` stays as it is."""
+    for key, value in more.items():
+        if isinstance(value, Mapping):
+            _add_into(total.setdefault(key, {}), value)
         elif isinstance(value, list):
-            total[key] = [a + b for a, b in zip(mine, value, strict=True)]
+            mine = total.get(key)
+            total[key] = list(value) if mine is None else [a + b for a, b in zip(mine, value, strict=True)]
         else:
-            total[key] = mine + value
-    return total
+            total[key] = total.get(key, 0) + value
 
 
 def _scaled(value: Any, factor: int) -> Any:
@@ -215,7 +236,8 @@ class RunStats:
 
     `expectations`: per key {evaluated, unexpected, crashed, missing}, in rows. `histograms`: per name, counts per bin
     of schemas.histogram.EDGES. `seconds`: wall-clock per stage. `tokens`: source, generated, padded, truncated.
-    `fields`: summarized notes whose record has that field. `sentences`: sentences of the summaries by the kind of their best evidence.
+    `retries`: requests to S3 that were sent again, by reason. `fields`: summarized notes whose record has that field.
+    `sentences`: sentences of the summaries by the kind of their best evidence.
     """
 
     shards: int = 0
@@ -230,17 +252,27 @@ class RunStats:
     fields: Counts = field(default_factory=dict)
     sentences: Counts = field(default_factory=dict)
     tokens: Counts = field(default_factory=dict)
+    retries: Counts = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     expectations: dict[str, Counts] = field(default_factory=dict)
     histograms: dict[str, list[int]] = field(default_factory=dict)
 
     def plus(self, other: RunStats) -> RunStats:
-        return RunStats(**_added(self._figures(), other._figures()))
+        return RunStats.sum((self, other))
+
+    @staticmethod
+    def sum(parts: Iterable[RunStats]) -> RunStats:
+        """All parts together; RunStats() for none. Each is looked at once and may be forgotten then."""
+        total: dict[str, Any] = {}
+        for part in parts:
+            _add_into(total, part.figures())
+        return RunStats(**total)
 
     def times(self, factor: int) -> RunStats:
-        return RunStats(**_scaled(self._figures(), factor))
+        return RunStats(**_scaled(self.figures(), factor))
 
-    def _figures(self) -> dict[str, Any]:
+    def figures(self) -> dict[str, Any]:
+        """By name; what is nested is shared, not copied."""
         # Not asdict: it copies deeply, which is most of the time that merging 100,000 records takes.
         return {name: getattr(self, name) for name in self.__slots__}
 

@@ -17,5 +17,6 @@ def to_parquet(table: pa.Table) -> bytes:
 
 
 def from_parquet(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
-    """The table of a Parquet file, or some of its columns. Raises pa.ArrowInvalid when it is none."""
-    return pq.read_table(io.BytesIO(data), columns=columns)
+    """The table of a Parquet file, or some of its columns, in the file's order. Raises pa.ArrowInvalid when it is none."""
+    # Not read_table: it makes a dataset first, which takes longer than reading a shard's few columns.
+    return pq.ParquetFile(pa.BufferReader(data)).read(columns=None if columns is None else list(columns))

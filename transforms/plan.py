@@ -153,6 +153,8 @@ def decide_duplicates(
     if places:
         dead |= np.isin((ids.files.astype(np.int64) << 40) + ids.rows, places)
     alive = np.flatnonzero(~dead)
+    # Of a million ids few are there twice, and only those have to be put in order.
+    alive = alive[_repeated(ids.hashes[alive, 0])]
     hashes, files, rows = ids.hashes[alive], ids.files[alive], ids.rows[alive]
     if policy == "first":
         order = np.lexsort((rows, files, hashes[:, 1], hashes[:, 0]))
@@ -165,6 +167,17 @@ def decide_duplicates(
     for position in losers:
         rejected.setdefault(int(files[position]), []).append(int(rows[position]))
     return {file: tuple(sorted(lost)) for file, lost in rejected.items()}
+
+
+def _repeated(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    """(n,) whether each value is there more than once."""
+    order = np.argsort(values)
+    ordered = values[order]
+    same = ordered[1:] == ordered[:-1]
+    repeated = np.zeros(len(values), np.bool_)
+    repeated[order[1:][same]] = True
+    repeated[order[:-1][same]] = True
+    return repeated
 
 
 def current_shards(cuts: Iterable[Cut], superseded: Set[int], duplicates: Mapping[int, tuple[int, ...]]) -> list[Shard]:

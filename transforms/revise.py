@@ -19,9 +19,8 @@ from transforms.stats import output_stats
 from transforms.store import Store
 
 
-def can_revise(record: CommitRecord, shard: Shard) -> bool:
+def can_revise(old: Shard, shard: Shard) -> bool:
     """Whether `shard` is the committed one less some rows, so that nothing has to be generated."""
-    old = record.shard
     if old.cut != shard.cut or not set(shard.pieces) <= set(old.pieces):
         return False
     files = {piece.file for piece in shard.pieces}

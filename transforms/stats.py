@@ -18,10 +18,7 @@ from transforms.record import filled_fields
 
 def merge_stats(parts: Iterable[RunStats]) -> RunStats:
     """Sum of all parts; RunStats() for none. Order matters only for the last bits of `seconds`."""
-    total = RunStats()
-    for part in parts:
-        total = total.plus(part)
-    return total
+    return RunStats.sum(parts)
 
 
 def output_stats(summaries: pa.Table, records: pa.Table) -> RunStats:
