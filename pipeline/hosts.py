@@ -14,10 +14,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline.planning import RunPlan
+from pipeline.restart import deaths
 from schemas.commit import InputFile, Plan, Segment, Shard, without_defaults
 from schemas.errors import ChartmillError, ConfigurationError
 from transforms.batch import describe_error
-from transforms.ledger import committed_shards, plan_key, runs_folder
+from transforms.ledger import committed_shards, load_plan, runs_folder
 from transforms.store import NotFound, Store
 
 _POLL_S = 1.0
@@ -52,7 +53,8 @@ def agreed_work(store: Store, version: str, run_id: str, host: Host, plan: Calla
     """
     if host.count == 1:
         return plan()
-    if host.index == 0:
+    # One that has died and goes on does what was agreed before.
+    if host.index == 0 and not (deaths() and store.exists(_shares_key(version, run_id))):
         return _planned_for_all(store, version, run_id, plan).share(host)
     return _awaited(store, version, run_id, wait_s).share(host)
 
@@ -95,7 +97,7 @@ def _awaited(store: Store, version: str, run_id: str, wait_s: float) -> Work:
         time.sleep(min(_POLL_S, wait_s))
     if "failed" in said:
         raise ChartmillError(f"the first host could not plan ({said['failed']}); its log says why")
-    return _from_json(said, Plan.from_bytes(store.get(plan_key(version, run_id))))
+    return _from_json(said, load_plan(store, version, run_id))
 
 
 def _to_json(work: Work) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from schemas.errors import ChartmillError
+from transforms.batch import StorageFailure
 from transforms.ledger import forget_attempts_since
 from transforms.store import Store, storage_errors
 
@@ -38,12 +39,13 @@ def _stop(number: int, frame: Any) -> None:
 
 @contextmanager
 def attempts_dropped(store: Store, version: str, shards: Set[str]) -> Iterator[None]:
-    """When the body is interrupted, take away the marks of the shards that were under way: being stopped is not their fault."""
+    """When the body is interrupted, or the storage fails, take away the marks of the shards that were under way: it is not their fault."""
     started = time.time()
     try:
         yield
-    except KeyboardInterrupt:
-        # A storage that fails now leaves a mark behind, which is no harm.
-        with suppress(ChartmillError, *storage_errors()):
-            forget_attempts_since(store, version, shards, started)
+    except BaseException as error:
+        if isinstance(error, (KeyboardInterrupt, StorageFailure, *storage_errors())):
+            # A storage that fails now leaves a mark behind, which is no harm.
+            with suppress(ChartmillError, *storage_errors()):
+                forget_attempts_since(store, version, shards, started)
         raise

@@ -19,6 +19,7 @@ import pyarrow as pa
 from pipeline.direct import job_steps
 from pipeline.planning import RunPlan
 from pipeline.prepare import PreparedJob
+from pipeline.restart import deaths
 from schemas.commit import RunStats, Segment, Shard
 from schemas.errors import ChartmillError
 from schemas.note import BATCH_SCHEMA
@@ -32,19 +33,25 @@ from transforms.record import RECORD_COLUMN
 
 # Attempts that ended without a commit, after which a shard is not trusted any more. One can be a power cut.
 MOST_ATTEMPTS = 2
-# One note takes seconds; a child that says nothing for this long hangs. Starting up (imports, reading, the model) may take longer.
-SILENCE_S = 600.0
+# What a note may take beyond what the engine may take for its text; a child that says nothing for longer hangs. Starting up (imports,
+# reading, the model) may take longer.
+_BEYOND_ENGINE_S = 10.0
 _START_S = 900.0
-
+# What every child needs; none of it starts a thread.
+_IMPORTS = ["pipeline.direct", "pipeline.isolate", "schemas.custom_expectations", "great_expectations.execution_engine"]
 
 # What a finished batch without notes looks like.
 _NO_NOTES = pa.schema([*BATCH_SCHEMA, *VALIDATE_FIELDS, *SEGMENT_FIELDS, *GENERATE_FIELDS, RECORD_COLUMN, *VERIFY_FIELDS])
 
 
 def set_apart(prepared: PreparedJob, run_plan: RunPlan) -> tuple[RunPlan, list[Segment]]:
-    """The plan without the shards that have failed too often, and those shards, a segment each."""
+    """The plan without the shards that have failed too often, and those shards, a segment each.
+
+    Once is too often where this process goes on with a run that died: it was no power cut.
+    """
+    most = 1 if deaths() else MOST_ATTEMPTS
     counts = attempts(prepared.store, prepared.version)
-    suspect = {shard for shard, count in counts.items() if count >= MOST_ATTEMPTS}
+    suspect = {shard for shard, count in counts.items() if count >= most}
     kept, apart = [], []
     for segment in run_plan.to_do:
         apart += [replace(segment, shards=(shard,)) for shard in segment.shards if shard.id in suspect]
@@ -53,13 +60,15 @@ def set_apart(prepared: PreparedJob, run_plan: RunPlan) -> tuple[RunPlan, list[S
     return replace(run_plan, to_do=tuple(kept)), apart
 
 
-def run_isolated(prepared: PreparedJob, segment: Segment, run_id: str, silence_s: float = SILENCE_S) -> None:
+def run_isolated(prepared: PreparedJob, segment: Segment, run_id: str, silence_s: float | None = None) -> None:
     """Do and commit the one shard of the segment. A note during which the child dies or falls silent is rejected.
 
-    Its reason is CRASHED or DEADLINE. Raises ChartmillError when the child cannot work for a reason that is not a note's.
+    Its reason is CRASHED or DEADLINE. `silence_s`: what the child may take for a note; by default 10 more than the engine.
+    Raises ChartmillError when the child cannot work for a reason that is not a note's.
     """
     [shard] = segment.shards
     state = _State(shard)
+    silence_s = silence_s or prepared.job.engine.note_seconds + _BEYOND_ENGINE_S
     while not state.finished:
         _run_child(prepared, segment, state, silence_s)
     if state.rows is not None:
@@ -108,8 +117,9 @@ def _rejected(shard: Shard, rejections: Sequence[Rejection]) -> NoteBatch:
 
 
 def _run_child(prepared: PreparedJob, segment: Segment, state: _State, silence_s: float) -> None:
-    # A fresh interpreter: a forked one would inherit locks and threads of torch, gRPC and Arrow.
-    context = mp.get_context("spawn")
+    # Forked, but not from this process: it would inherit locks and threads of torch, gRPC and Arrow. The server has only imported.
+    context = mp.get_context("forkserver")
+    context.set_forkserver_preload(_IMPORTS)
     ours, theirs = context.Pipe()
     child = context.Process(target=_work, args=(prepared, segment, state.next_note, theirs), daemon=True)
     child.start()

@@ -65,6 +65,14 @@ def test_the_shares_of_a_plan_are_told_exactly(tmp_path: Path, canaries: Canarie
     assert_private(tmp_path / "out")
 
 
+def test_a_first_host_that_died_goes_on_with_what_was_agreed(notes_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.hosts.deaths", lambda: 1)
+    store, version, work = planned_work(notes_folder, tmp_path / "out")
+    # Of a death before that, there is nothing to go on with.
+    share = agreed_work(store, version, "job", Host(0, 2, "job"), lambda: work, 5)
+    assert agreed_work(store, version, "job", Host(0, 2, "job"), never, 5) == share == work.share(Host(0, 2))
+
+
 def test_what_is_told_is_no_plan(notes_folder: Path, tmp_path: Path) -> None:
     store, version, work = planned_work(notes_folder, tmp_path / "out")
     agreed_work(store, version, "job", Host(0, 2, "job"), lambda: work, 5)
