@@ -1,4 +1,4 @@
-"""The Beam runner: which ones are refused, how its options are read, and what may be told when it fails."""
+"""The runner: which ones are refused, how its options are read, and what may be told when it fails."""
 
 from __future__ import annotations
 
@@ -8,34 +8,127 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from difflib import get_close_matches
+from importlib import util
 from itertools import pairwise
 from typing import Any
+from urllib.parse import urlparse
 
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, WorkerOptions
+from apache_beam.options.pipeline_options import (
+    DirectOptions,
+    FlinkRunnerOptions,
+    PipelineOptions,
+    PortableOptions,
+    SparkRunnerOptions,
+    StandardOptions,
+    WorkerOptions,
+)
 
+from pipeline.config import Job
 from schemas.errors import AccountingError, ChartmillError, ConfigurationError
-from transforms.batch import StageError, describe_error
+from transforms.batch import StageError, StorageFailure, describe_error
+from transforms.store import is_this_machine
 
 LOCAL_RUNNER = "FnApiRunner"
+# Not Beam's: segments as futures of Dask (`pipeline/dask_futures.py`).
+DASK_RUNNER = "DaskFutures"
+_PORTABLE = ("PortableRunner", "FlinkRunner", "SparkRunner")
+RUNNERS = (LOCAL_RUNNER, DASK_RUNNER, *_PORTABLE, "DataflowRunner")
+_CHOICES = f"choices: {LOCAL_RUNNER} (this machine), {', '.join(RUNNERS[1:])}"
+
+# What is known to lose notes, or to hang, by the last part of its name in lower case and without "runner".
+_REFUSED = {
+    "direct": "DirectRunner would first try to download Prism",
+    "switchingdirect": "SwitchingDirectRunner would first try to download Prism",
+    "prism": "PrismRunner would first try to download Prism",
+    "dask": f"Beam's DaskRunner drops outputs without a word and commits nothing before a whole segment is done; {DASK_RUNNER} does not",
+}
 
 # The last line of a worker's traceback, when it is an exception of ours: those quote no note.
-_OURS = {error.__name__: error for error in (ChartmillError, ConfigurationError, AccountingError, StageError)}
+_OURS = {error.__name__: error for error in (ChartmillError, ConfigurationError, AccountingError, StageError, StorageFailure)}
 _OUR_LINE = re.compile(rf"^(?:schemas\.errors|transforms\.batch)\.({'|'.join(_OURS)}): (.*)$", re.MULTILINE)
 _STEP = re.compile(r" \[while running '[^']*'\]")
 
 
-def check_runner(runner: str, beam_options: Sequence[str]) -> None:
-    """Refuse runners and options that do something else than they say. Raises ConfigurationError."""
-    if runner == "DirectRunner":
-        raise ConfigurationError(
-            "run.runner: DirectRunner would first try to download Prism; "
-            "choices: FnApiRunner (this machine), PortableRunner, FlinkRunner, …"
-        )
-    if "DaskRunner" in runner:
-        raise ConfigurationError("run.runner: DaskRunner is not supported yet; choices: FnApiRunner, PortableRunner, FlinkRunner, …")
+def check_runner(job: Job) -> None:
+    """Refuse runners and places that lose notes, hang, or are not known to keep every note. Raises ConfigurationError."""
+    _check_name(job.run.runner)
+    if job.run.runner == DASK_RUNNER:
+        _check_cluster(job.run.dask_scheduler or "", job.run.allow_insecure_scheduler)
+    if job.run.runner == "DataflowRunner":
+        _check_dataflow([*job.input.uris, job.output.uri])
+
+
+def _check_name(runner: str) -> None:
+    if runner not in RUNNERS:
+        why = _REFUSED.get(runner.rpartition(".")[2].lower().removesuffix("runner"))
+        near = get_close_matches(runner, RUNNERS, n=1)
+        hint = f"; did you mean {near[0]}?" if near and not why else ""
+        raise ConfigurationError(f"run.runner: {why or 'no runner of this name is known to keep every note'}{hint}; {_CHOICES}")
+
+
+def check_beam_options(runner: str, beam_options: Sequence[str]) -> None:
+    """Refuse options that Beam would drop, or that do not say enough to find workers. Raises ConfigurationError."""
     if any(option.split("=")[0] == "--runner" for option in beam_options):
         raise ConfigurationError("--runner after --: name the runner with --set run.runner=NAME instead")
+    if runner == DASK_RUNNER and beam_options:
+        raise ConfigurationError(f"after --: {DASK_RUNNER} takes no options of Beam; run.dask_scheduler names the cluster")
     _check_options(runner, beam_options)
+    options = PipelineOptions(list(beam_options))
+    if options.view_as(StandardOptions).streaming:
+        raise ConfigurationError("--streaming after --: the job is a batch; leave it out")
+    if runner in _PORTABLE:
+        _check_job_server(runner, options)
+        _check_environment(options)
+    if runner == "DataflowRunner" and not options.view_as(WorkerOptions).sdk_container_image:
+        raise ConfigurationError("after --: DataflowRunner needs --sdk_container_image=IMAGE, one with chartmill installed")
+
+
+def _check_job_server(runner: str, options: PipelineOptions) -> None:
+    """Without one, Beam downloads hundreds of megabytes of Java, without a time-out."""
+    jars = {
+        "FlinkRunner": ("flink_job_server_jar", options.view_as(FlinkRunnerOptions).flink_job_server_jar),
+        "SparkRunner": ("spark_job_server_jar", options.view_as(SparkRunnerOptions).spark_job_server_jar),
+    }
+    name, jar = jars.get(runner, ("", None))
+    if options.view_as(PortableOptions).job_endpoint or (jar and os.path.exists(jar)):
+        return
+    local = f", or --{name}=FILE with a file of this machine" if name else ""
+    raise ConfigurationError(f"after --: {runner} needs a job server: --job_endpoint=HOST:PORT{local}")
+
+
+def _check_environment(options: PipelineOptions) -> None:
+    """Without one, Beam starts containers of its own image, which has no chartmill in it."""
+    portable = options.view_as(PortableOptions)
+    kind = (portable.environment_type or "").upper()
+    if kind == "LOOPBACK" or (kind in ("EXTERNAL", "PROCESS", "DOCKER") and portable.environment_config):
+        return
+    raise ConfigurationError(
+        "after --: say what workers run in, which must have chartmill installed. --environment_type: choices: EXTERNAL or DOCKER "
+        "with --environment_config=HOST:PORT or =IMAGE, PROCESS with its JSON, LOOPBACK (this process, for trying)"
+    )
+
+
+def _check_dataflow(uris: Sequence[str]) -> None:
+    """A folder is another one on every machine: what a worker writes there is lost with it."""
+    if any(urlparse(uri).scheme in ("", "file") for uri in uris):
+        raise ConfigurationError("input.uris, output.uri: DataflowRunner's machines share no folder; choices: s3://BUCKET/PREFIX/")
+    if util.find_spec("apitools") is None:
+        raise ConfigurationError("run.runner: DataflowRunner needs what is not installed: pip install 'apache-beam[gcp]'")
+
+
+def _check_cluster(address: str, allow_insecure: bool) -> None:
+    """Refuse what cannot work, and what would send the names of input files in the clear."""
+    place = urlparse(address)
+    if place.scheme not in ("tls", "tcp") or not place.hostname or not re.search(r":\d{1,5}$", address):
+        raise ConfigurationError(f"run.dask_scheduler: {DASK_RUNNER} needs a scheduler; choices: tls://HOST:PORT, tcp://HOST:PORT")
+    if place.scheme == "tcp" and not is_this_machine(place.hostname) and not allow_insecure:
+        raise ConfigurationError(
+            "run.dask_scheduler: tcp:// to another machine, where whoever is on the network can read names of input files and run code. "
+            "Choose tls:// with Dask's own settings (distributed.comm.tls); or, where nobody else is on that network, set "
+            "run.allow_insecure_scheduler to true"
+        )
+    if util.find_spec("distributed") is None:
+        raise ConfigurationError(f"run.runner: {DASK_RUNNER} needs what is not installed: pip install 'chartmill[dask]'")
 
 
 def _check_options(runner: str, beam_options: Sequence[str]) -> None:
