@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ from pipeline.default_model.examples import (
     unit_worth,
 )
 from pipeline.default_model.folder import load_model, mark_note, summarize, tokenize_with
-from pipeline.default_model.teacher import Features, Teacher, embed_with, features_of, no_embeddings
+from pipeline.default_model.teacher import Features, Teacher, embed_with, features_of
 from pipeline.default_model.trainee import Vocabulary, lay_out
 from pipeline.default_model.warm_start import build_model, cut_tokenizer
 from transforms.selection import SelectionFormat, load_selection_format, mark_source
@@ -67,14 +68,22 @@ NOTES = [" ".join(SENTENCES[i:] + SENTENCES[:i]) for i in range(8)]
 REFERENCE = "a man with a dry cough. zinc was given. the cough went away."
 
 
+def no_embeddings(texts: Sequence[str]) -> np.ndarray:
+    """In place of `embed_with` where no teacher is asked."""
+    return np.zeros((len(texts), 0))
+
+
 def words_of(texts: list[str]) -> list[list[int]]:
     return [[zlib.crc32(word.encode()) % 1000 for word in text.split()] for text in texts]
 
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_encoder(tmp_path_factory.mktemp("encoder"))
+
+
+def make_encoder(folder: Path) -> Path:
     """A tiny random BERT with the tokenizer layout of the real one."""
-    folder = tmp_path_factory.mktemp("encoder")
     letters = list("abcdefghijklmnopqrstuvwxyz0123456789.,:<>()")
     words = sorted({word.strip(".") for sentence in SENTENCES for word in sentence.split()} - {"a"})
     pieces = ["[PAD]", "[unused0]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{c}" for c in letters), *words]
@@ -112,7 +121,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def example(text: str = NOTES[0], reference: str = REFERENCE):  # type: ignore[no-untyped-def]
-    made = make_example(Pair(text, reference), FORMAT, words_of)
+    made = make_example(Pair(text, reference), FORMAT, words_of, no_embeddings)
     assert made is not None
     return made
 
@@ -131,8 +140,8 @@ def test_targets_are_a_distribution_that_ranks_by_worth() -> None:
 
 
 def test_notes_without_use_are_left_out() -> None:
-    assert make_example(Pair("One sentence only.", "sentence"), FORMAT, words_of) is None
-    assert make_example(Pair("First here. Second there.", "nothing shared"), FORMAT, words_of) is None
+    assert make_example(Pair("One sentence only.", "sentence"), FORMAT, words_of, no_embeddings) is None
+    assert make_example(Pair("First here. Second there.", "nothing shared"), FORMAT, words_of, no_embeddings) is None
 
 
 def test_dropped_units_take_their_rows_along() -> None:
@@ -195,7 +204,7 @@ def test_encoder_starts_where_bert_ended(encoder: Path) -> None:
 def test_training_source_is_what_the_tokenizer_makes_of_marked_text(encoder: Path) -> None:
     tokenizer = cut_tokenizer(encoder, NOTES, 180, FORMAT)
     tokenize = tokenize_with(tokenizer)
-    one = make_example(Pair(NOTES[0], REFERENCE), FORMAT, tokenize)
+    one = make_example(Pair(NOTES[0], REFERENCE), FORMAT, tokenize, no_embeddings)
     assert one is not None
     vocabulary = Vocabulary.of(tokenizer, FORMAT)
     layout = lay_out(one.unit_ids, one.wanted_words, vocabulary, FORMAT, first_marker=5)
@@ -208,7 +217,7 @@ def test_training_source_is_what_the_tokenizer_makes_of_marked_text(encoder: Pat
 
 
 def run(encoder: Path, pairs_file: Path, folder: Path, settings: training.TrainSettings = SETTINGS):  # type: ignore[no-untyped-def]
-    return training.train([(pairs_file, 1.0)], [f"{pairs_file}:text"], encoder, folder / "work", folder / "model", settings)
+    return training.train([([pairs_file], 1.0)], [f"{pairs_file}:text"], encoder, folder / "work", folder / "model", settings)
 
 
 @pytest.fixture(scope="module")
@@ -276,7 +285,7 @@ def test_embeddings_stay_as_pretrained(encoder: Path, straight: Path) -> None:
 
 
 def test_training_goes_on_from_a_model_made_before(encoder: Path, pairs_file: Path, straight: Path, tmp_path: Path) -> None:
-    pairs = [(pairs_file, 3.0), (pairs_file, 1.0)]
+    pairs = [([pairs_file], 3.0), ([pairs_file], 1.0)]
     training.train(pairs, [], encoder, tmp_path / "work", tmp_path / "model", SETTINGS, straight / "model")
     before, after = weights(straight / "model"), weights(tmp_path / "model")
     assert not torch.equal(before["model.encoder.layers.1.fc1.weight"], after["model.encoder.layers.1.fc1.weight"])

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.default_model.teacher import Embed, Features, Teacher, features_of, no_embeddings
+from pipeline.default_model.teacher import Embed, Features, Teacher, features_of
 from transforms.selection import SelectionFormat, Span, fit_sentences, merge_sentences
 from transforms.sentences import split_sentences
 
@@ -119,7 +119,7 @@ def note_units(text: str, fmt: SelectionFormat, tokenize: Tokenize) -> list[Span
     return merge_sentences(text, sentences[: fit_sentences(counts, fmt)], fmt.n_markers)
 
 
-def make_example(pair: Pair, fmt: SelectionFormat, tokenize: Tokenize, embed: Embed = no_embeddings) -> Example | None:
+def make_example(pair: Pair, fmt: SelectionFormat, tokenize: Tokenize, embed: Embed) -> Example | None:
     """Turn a pair into an example; None if the note has fewer than two units or shares no word with the reference."""
     units = [pair.text[start:end] for start, end in note_units(pair.text, fmt, tokenize)]
     return _example(units, rouge_words(pair.reference), len(pair.reference.split()), tokenize, embed)

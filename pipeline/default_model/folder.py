@@ -66,6 +66,8 @@ def publish_model(model: BartForConditionalGeneration, tokenizer: PreTrainedToke
         small.load_state_dict(model.state_dict())
         small.generation_config = model.generation_config
         small.to(torch.bfloat16).save_pretrained(partial)
+        # What was last read with it may have left its limit there, which readers of a file would not expect.
+        tokenizer.backend_tokenizer.no_truncation()
         tokenizer.save_pretrained(partial)
         save_selection_format(fmt, partial)
         output.mkdir(parents=True, exist_ok=True)

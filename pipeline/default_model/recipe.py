@@ -1,16 +1,15 @@
 """Train a selection model: a small BART that writes the markers of the sentences worth keeping.
 
-    python -m pipeline.default_model.recipe --train reports.parquet --train dialogues.parquet=0.3 --work work/ --output model/
+    python -m pipeline.default_model.recipe --train reports.parquet=0.7 --train a.parquet,b.parquet=0.3 --work work/ --output model/
 
 One command, one thread by default, deterministic on one machine for one seed. The encoder, started from a pretrained BERT or from a
 model made before (`--start`), learns to gather each sentence in its marker and to tell its worth there, from a teacher
-(`teacher.py`) and from the references. Then the decoder is set in closed form (`aim_at_markers`): its cross-attention
-points at markers by the worth of their sentences, so it writes them best first and ends when none is left.
+(`teacher.py`) and from the references, and to point at markers by it (`pointer.py`). Then the pointer becomes the
+decoder: it writes the markers best first and ends when none is left.
 
 Why a teacher: in the states of the pretrained encoder a marker tells little of its sentence, the mean of the sentence's
 tokens much. Trained on the references alone, ten minutes on one core left ROUGE-1 on MultiClinSum gold_dev at 37.0; ten more
-with the teacher's worth made it 38.2, by the worth told at the markers. What it does not do yet: the decoder set in closed form
-writes that order only roughly (two in five of the six best), so what a model trained this way writes scores lower than its markers know.
+with the teacher's worth made it 38.2, by the worth told at the markers.
 
 Every few steps a checkpoint replaces the one before it by an atomic rename; started again with the
 same arguments, training goes on from there. Published weights are a moving average (Polyak and Juditsky 1992).
@@ -20,7 +19,6 @@ import argparse
 import json
 import logging
 import math
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -28,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import BartForConditionalGeneration, PreTrainedTokenizerFast
 
 from pipeline.default_model.examples import (
@@ -44,16 +42,18 @@ from pipeline.default_model.examples import (
     split_holdout,
 )
 from pipeline.default_model.folder import load_model, publish_model, summarize, tokenize_with
+from pipeline.default_model.pointer import let_end, write_into_decoder
 from pipeline.default_model.teacher import embed_with
 from pipeline.default_model.trainee import Layout, Lesson, Trainee, Vocabulary, lay_out
-from pipeline.default_model.warm_start import aim_at_markers, build_model, cut_tokenizer, let_end, minilm_folder
+from pipeline.default_model.warm_start import build_model, cut_tokenizer, minilm_folder
 from pipeline.rouge import RougeScores, score_rouge
+from transforms.private_files import replace_file
 from transforms.selection import SelectionFormat
 
 logger = logging.getLogger(__name__)
 
 _MAX_GRADIENT = 1.0
-_AIMING_NOTES = 100
+_FEW_NOTES = 100
 _CLIP = 4.0  # deviations of places and surface beyond which more says nothing
 _CHECKPOINT = "checkpoint.pt"
 
@@ -97,7 +97,7 @@ class TrainSettings:
 
 
 def train(
-    train_files: Sequence[tuple[Path, float]],
+    train_files: Sequence[tuple[Sequence[Path], float]],
     text_sources: Sequence[str],
     encoder: Path,
     work: Path,
@@ -107,11 +107,11 @@ def train(
 ) -> RougeScores | None:
     """Train, publish the model into `output`, return its score on the held-out pairs (None without any).
 
-    `train_files`: pairs, and how much of the training is theirs, in any unit; pairs of the first are held out. `start`: a model
-    made before, whose vocabulary stays and whose markers must be those of the settings (ValueError). `work` holds the checkpoint;
-    a checkpoint of other settings is refused with ValueError.
+    `train_files`: files of one kind, which get one teacher, and how much of the training is theirs, in any unit; pairs of the first
+    kind are held out. `start`: a model made before, whose vocabulary stays and whose markers must be those of the settings
+    (ValueError). `work` holds the checkpoint; a checkpoint of other settings is refused with ValueError.
     """
-    kinds = [(read_pairs([path]), share) for path, share in train_files]
+    kinds = [(read_pairs(paths), share) for paths, share in train_files]
     first, holdout = split_holdout(kinds[0][0], settings.n_holdout, settings.seed)
     kinds[0] = (first, kinds[0][1])
     texts = [text for pairs, _ in kinds for pair in pairs for text in (pair.text, pair.reference)]
@@ -120,7 +120,8 @@ def train(
     corpus = [make_collection(pairs, share, settings.fmt, tokenize_with(tokenizer), embed) for pairs, share in kinds]
     logger.info("%s pairs, %d held out", [len(collection.examples) for collection in corpus], len(holdout))
     run = _Run(model, corpus, Vocabulary.of(tokenizer, settings.fmt), settings, work)
-    run.resume()
+    if not run.resume():
+        run.start_pointer()
     while run.step < settings.steps:
         run.advance()
         if run.step % settings.checkpoint_every == 0 or run.step == settings.steps:
@@ -158,20 +159,20 @@ class _Run:
     ) -> None:
         width = corpus[0].examples[0].features.embeddings.shape[1]
         torch.manual_seed(settings.seed)
-        self.trainee = Trainee(model, width)
+        self.trainee = Trainee(model, width, vocabulary.markers)
         self.corpus = corpus
         self.vocabulary = vocabulary
         self.settings = settings
         self.work = work
         self.step = 0
         self.optimizer = _optimizer(self.trainee, settings)
-        self.average = {name: value.detach().clone() for name, value in self.trainee.named_parameters() if value.requires_grad}
         features = [example.features for collection in corpus for example in collection.examples]
         self.centre = np.concatenate([each.embeddings for each in features]).mean(axis=0)
         plain = np.concatenate([each.plain() for each in features])
         self.plain_mean, self.plain_scale = plain.mean(axis=0), plain.std(axis=0) + 0.05
         self.began = time.monotonic()
         self.losses: list[list[float]] = []
+        self.average: dict[str, Tensor] = {}
         work.mkdir(parents=True, exist_ok=True)
 
     def advance(self) -> None:
@@ -202,17 +203,29 @@ class _Run:
         embeddings, plain, worth, choice = (torch.from_numpy(values).float() for values in told)
         return Lesson(embeddings, plain, worth, choice)
 
+    def _few(self) -> list[tuple[Example, Layout, Tensor]]:
+        """Notes of the first collection as a run would mark them, and what the encoder makes of them, (tokens, width)."""
+        fmt, few = self.settings.fmt, self.corpus[0].examples[:_FEW_NOTES]
+        layouts = [lay_out(e.unit_ids, fmt.budget_words, self.vocabulary, fmt, i % fmt.n_markers) for i, e in enumerate(few)]
+        return [(example, layout, self.trainee.states(layout)) for example, layout in zip(few, layouts, strict=True)]
+
+    @torch.no_grad()
+    def start_pointer(self) -> None:
+        """Set the pointer to where the encoder is, and the moving average to where the training begins."""
+        self.trainee.eval()
+        few, teacher = self._few(), self.corpus[0].teacher
+        worth = [torch.from_numpy(teacher.worth(example.features)) for example, _, _ in few]
+        self.trainee.pointer.start([layout.source for _, layout, _ in few], [states for _, _, states in few], worth)
+        self.average = {name: value.detach().clone() for name, value in self.trainee.named_parameters() if value.requires_grad}
+
     @torch.no_grad()
     def aim(self) -> None:
-        """Keep the averaged weights and set the decoder, on notes of the first collection."""
+        """Keep the averaged weights and set the decoder."""
         self.trainee.load_state_dict(self.average, strict=False)
         self.trainee.eval()
-        model, fmt = self.trainee.model, self.settings.fmt
-        few = self.corpus[0].examples[:_AIMING_NOTES]
-        layouts = [lay_out(e.unit_ids, fmt.budget_words, self.vocabulary, fmt, i % fmt.n_markers) for i, e in enumerate(few)]
-        states = [model.model.encoder(input_ids=layout.source[None]).last_hidden_state[0] for layout in layouts]
-        aim_at_markers(model, [layout.source for layout in layouts], states, self.vocabulary.markers, self.trainee.worth)
-        let_end(model, [layout.marker_ids for layout in layouts], states, self.vocabulary.markers)
+        write_into_decoder(self.trainee.model, self.trainee.pointer)
+        few = self._few()
+        let_end(self.trainee.model, [layout.marker_ids for _, layout, _ in few], [states for _, _, states in few], self.vocabulary.markers)
 
     def _update(self, rate: float) -> None:
         nn.utils.clip_grad_norm_(self.trainee.parameters(), _MAX_GRADIENT)
@@ -240,18 +253,13 @@ class _Run:
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
         }
-        partial = self.work / f"{_CHECKPOINT}.{os.getpid()}.tmp"
-        with partial.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self.work / _CHECKPOINT)
+        replace_file(self.work / _CHECKPOINT, lambda file: torch.save(state, file))
 
-    def resume(self) -> None:
-        """Go on from the checkpoint if there is one; ValueError if it was made with other settings."""
+    def resume(self) -> bool:
+        """Go on from the checkpoint if there is one, and tell so; ValueError if it was made with other settings."""
         path = self.work / _CHECKPOINT
         if not path.is_file():
-            return
+            return False
         state = torch.load(path, weights_only=True)
         if state["settings"] != json.dumps(asdict(self.settings)):
             raise ValueError(f"{path} was made with other settings: give the same ones or another --work folder")
@@ -260,6 +268,7 @@ class _Run:
         self.trainee.load_state_dict(state["trainee"])
         self.optimizer.load_state_dict(state["optimizer"])
         logger.info("resumed at step %d", self.step)
+        return True
 
 
 def _optimizer(trainee: Trainee, settings: TrainSettings) -> torch.optim.Optimizer:
@@ -268,7 +277,7 @@ def _optimizer(trainee: Trainee, settings: TrainSettings) -> torch.optim.Optimiz
     Embeddings stay as pretrained: a few hundred notes are too few to move them.
     """
     trainee.requires_grad_(False)
-    for module in (trainee.model.model.encoder.layers[settings.frozen_layers :], trainee.content, trainee.plain, trainee.worth):
+    for module in (trainee.model.model.encoder.layers[settings.frozen_layers :], trainee.content, trainee.plain, trainee.pointer):
         module.requires_grad_(True)
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in trainee.named_parameters():
@@ -304,14 +313,16 @@ def _score(
     return score_rouge([selection.text for selection in selections], [pair.reference for pair in pairs])
 
 
-def _weighted(value: str) -> tuple[Path, float]:
-    path, _, share = value.rpartition("=")
-    return (Path(path), float(share)) if path else (Path(value), 1.0)
+def _weighted(value: str) -> tuple[list[Path], float]:
+    paths, _, share = value.rpartition("=")
+    return [Path(path) for path in (paths or value).split(",")], float(share) if paths else 1.0
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="pipeline.default_model.recipe", description="Train a selection model.")
-    parser.add_argument("--train", type=_weighted, action="append", required=True, help="FILE or FILE=SHARE: Parquet, text and reference")
+    parser.add_argument(
+        "--train", type=_weighted, action="append", required=True, help="FILE or FILE,FILE=SHARE: Parquet, text and reference"
+    )
     parser.add_argument("--texts", nargs="*", default=[], help="FILE or FILE:COLUMN, Parquet, more texts to choose the vocabulary from")
     parser.add_argument("--encoder", type=Path, default=None, help="folder of a BERT (default: the MiniLM package)")
     parser.add_argument("--start", type=Path, default=None, help="folder of a selection model to go on from")

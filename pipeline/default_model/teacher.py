@@ -24,7 +24,7 @@ Embed = Callable[[Sequence[str]], FloatArray]
 _RIDGE = 20.0
 _LENGTH_OFFSETS = (3.0, 0.0)  # words added to a unit's cost by either regression
 _MAX_TOKENS = 128
-_UNITS_AT_ONCE = 64
+_UNITS_AT_ONCE = 16
 _SOON, _LATER = (2.0, 6.0), (40.0, 120.0)  # sentences, and words, over which nearness to an end of the note fades
 _SMALL = 1e-6
 
@@ -67,11 +67,6 @@ def features_of(units: Sequence[str], embed: Embed) -> Features:
     return Features(embed(units), np.array([_surface(unit) for unit in units]), np.array([len(unit.split()) for unit in units]))
 
 
-def no_embeddings(texts: Sequence[str]) -> FloatArray:
-    """In place of `embed_with` where no teacher is asked, (texts, 0)."""
-    return np.zeros((len(texts), 0))
-
-
 def embed_with(encoder: Path) -> Embed:
     """A function from texts to the mean states of their tokens in a BERT, (texts, width)."""
     tokenizer = Tokenizer.from_file(str(encoder / "tokenizer.json"))
@@ -81,13 +76,16 @@ def embed_with(encoder: Path) -> Embed:
 
     @torch.inference_mode()
     def embed(texts: Sequence[str]) -> FloatArray:
-        means = []
+        # Those of like length together, so that little is padding.
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        means = np.zeros((len(texts), model.config.hidden_size))
         for start in range(0, len(texts), _UNITS_AT_ONCE):
-            batch = tokenizer.encode_batch(list(texts[start : start + _UNITS_AT_ONCE]))
+            rows = order[start : start + _UNITS_AT_ONCE]
+            batch = tokenizer.encode_batch([texts[i] for i in rows])
             ids, mask = (torch.tensor([getattr(each, name) for each in batch]) for name in ("ids", "attention_mask"))
             states = model(input_ids=ids, attention_mask=mask).last_hidden_state
-            means.append(((states * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True)).numpy())
-        return np.concatenate(means).astype(np.float64)
+            means[rows] = ((states * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True)).numpy()
+        return means
 
     return embed
 

@@ -8,13 +8,14 @@ import torch
 from torch import Tensor, nn
 from transformers import BartForConditionalGeneration, PreTrainedTokenizerFast
 
+from pipeline.default_model.pointer import Pointer
 from transforms.selection import SelectionFormat, place_of, wanted_bucket
 
 N_PLAIN = 23  # places and surface
 _CONTRAST_TEMPERATURE = 0.1
 _CONTRAST = 0.25
 _SHARPNESS = 2.0  # logits of the choice per deviation of worth
-_WEIGHTS = (1.0, 0.5, 1.0, 0.3)
+_WEIGHTS = (0.3, 0.15, 1.0, 0.3, 0.3, 2.0, 0.1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +45,14 @@ class Vocabulary:
 class Layout:
     """A marked note as token ids.
 
-    source: shape (tokens,). positions: where the markers stand, marker_ids: which they are, places: numbers of the place
-    tokens, sizes: tokens of each unit; all of shape (units,).
+    source: shape (tokens,). positions: where the markers stand, marker_ids: which they are, as tokens, numbers: by number, places: numbers
+    of the place tokens, sizes: tokens of each unit; all of shape (units,).
     """
 
     source: Tensor
     positions: Tensor
     marker_ids: Tensor
+    numbers: Tensor
     places: Tensor
     sizes: Tensor
 
@@ -60,7 +62,8 @@ def lay_out(
 ) -> Layout:
     """Build the token ids that the tokenizer makes of `mark_source`'s string, from the token ids of each unit."""
     n_units = len(unit_ids)
-    markers = [vocabulary.markers[(first_marker + i) % fmt.n_markers] for i in range(n_units)]
+    numbers = [(first_marker + i) % fmt.n_markers for i in range(n_units)]
+    markers = [vocabulary.markers[number] for number in numbers]
     places = [place_of(i, n_units, fmt.n_places) for i in range(n_units)]
     source = [vocabulary.bos, vocabulary.lengths[wanted_bucket(wanted_words, fmt)]]
     positions = []
@@ -69,7 +72,7 @@ def lay_out(
         source += [marker, vocabulary.places[place], *ids]
     source.append(vocabulary.eos)
     sizes = [len(ids) for ids in unit_ids]
-    return Layout(*(torch.tensor(values) for values in (source, positions, markers, places, sizes)))
+    return Layout(*(torch.tensor(values) for values in (source, positions, markers, numbers, places, sizes)))
 
 
 class Lesson(NamedTuple):
@@ -84,46 +87,52 @@ class Lesson(NamedTuple):
 
 class Losses(NamedTuple):
     """Of content (nearness, and contrast with the other units of the note: van den Oord 2018, arXiv 1807.03748), of places and surface,
-    of the teacher's worth, and of the reference's first choice."""
+    of the teacher's worth, of the reference's first choice, and of the pointer (`PointerLosses`)."""
 
     content: Tensor
     plain: Tensor
     worth: Tensor
     choice: Tensor
+    lost: Tensor
+    identity: Tensor
+    written: Tensor
 
     def total(self) -> Tensor:
         return sum((weight * loss for weight, loss in zip(_WEIGHTS, self, strict=True)), torch.zeros(()))
 
 
 class Trainee(nn.Module):
-    """The model, and linear heads on the encoder's marker states, which only training uses.
+    """The model, and linear heads on the encoder's states.
 
     `content` and `plain` must tell what a teacher is told of the unit that follows a marker: they make markers gather their
-    sentence, which no pretrained token does. `worth` ranks the units.
+    sentence, which no pretrained token does. `pointer` ranks the units, and becomes the decoder.
     """
 
-    def __init__(self, model: BartForConditionalGeneration, width: int) -> None:
-        """`width`: of the teacher's embeddings."""
+    def __init__(self, model: BartForConditionalGeneration, width: int, markers: Sequence[int]) -> None:
+        """`width`: of the teacher's embeddings. `markers`: token ids by number."""
         super().__init__()
         self.model = model
         self.content = nn.Linear(model.config.d_model, width)
         self.plain = nn.Linear(model.config.d_model, N_PLAIN)
-        self.worth = nn.Linear(model.config.d_model, 1)
+        self.pointer = Pointer(model.config.d_model, markers)
 
-    def marker_states(self, layout: Layout) -> Tensor:
-        """What the encoder makes of a note's markers, (units, width)."""
-        return self.model.model.encoder(input_ids=layout.source[None]).last_hidden_state[0, layout.positions]
+    def states(self, layout: Layout) -> Tensor:
+        """What the encoder makes of a note, (tokens, width)."""
+        states: Tensor = self.model.model.encoder(input_ids=layout.source[None]).last_hidden_state[0]
+        return states
 
     def losses(self, layout: Layout, lesson: Lesson) -> Losses:
         """How far the markers of a note are from what they should tell."""
-        states = self.marker_states(layout)
-        scores = self.worth(states)[:, 0]
+        all_states = self.states(layout)
+        states = all_states[layout.positions]
+        worth = self.pointer.worth(states)
         told = nn.functional.normalize(lesson.embeddings, dim=1)
         similarity = nn.functional.normalize(self.content(states), dim=1) @ told.T
         contrast = nn.functional.cross_entropy(similarity / _CONTRAST_TEMPERATURE, torch.arange(len(told)))
         return Losses(
             (1 - similarity.diagonal()).mean() + _CONTRAST * contrast,
             nn.functional.mse_loss(self.plain(states), lesson.plain),
-            nn.functional.mse_loss(scores - scores.mean(), lesson.worth),
-            -(lesson.choice * (_SHARPNESS * scores).log_softmax(dim=0)).sum(),
+            nn.functional.mse_loss(worth, lesson.worth),
+            -(lesson.choice * (_SHARPNESS * worth).log_softmax(dim=0)).sum(),
+            *self.pointer.losses(all_states, layout.positions, layout.numbers),
         )

@@ -2,9 +2,7 @@
 
 BERT's layers are BART's encoder layers (post-LayerNorm, learned positions, GELU), so the encoder starts where the
 pretrained one ended (warm start: Rothe et al. 2020, arXiv 1907.12461). Positions beyond BERT's are copies of the first
-ones, as in Longformer (Beltagy et al. 2020, arXiv 2004.05150). The decoder is new and small; `aim_at_markers` starts
-its cross-attention as a pointer: keys that stand out at marker tokens, values that carry which marker it is, both found
-by ridge regression on the encoder's own states.
+ones, as in Longformer (Beltagy et al. 2020, arXiv 2004.05150). The decoder is new and small; `pointer.py` says what becomes of it.
 """
 
 import json
@@ -17,7 +15,6 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import AutoModel, BartConfig, BartForConditionalGeneration, GenerationConfig, PreTrainedTokenizerFast
-from transformers.modeling_outputs import BaseModelOutput
 
 from transforms.selection import SelectionFormat
 from transforms.similarity import minilm_package
@@ -25,16 +22,10 @@ from transforms.similarity import minilm_package
 _SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 _ATTENTION = (("q_proj", "self.query"), ("k_proj", "self.key"), ("v_proj", "self.value"), ("out_proj", "output.dense"))
 _POSITION_OFFSET = 2  # BART leaves its first two position rows unused
-_DECODER_LAYERS = 2
+_DECODER_LAYERS = 1
 _DECODER_HEADS = 4
 _MARKER_SCALE = 1.5  # length of a marker's own direction, in norms of a word
-_MARKER_FOCUS = 6.0  # attention logit of a marker above any other token, at the start
-_WORTH_FOCUS = 2.0  # and the attention logit of one standard deviation of worth
-_POINTER_NORM = 40.0  # twice the norm of a normalised state of width 384
 _FORBIDDEN = -100.0  # finite, so that no arithmetic on it gives a NaN
-_LOGIT_SCALE = 0.5  # weight of the last normalisation: logits that are not too sure of themselves
-_END_QUANTILE = 0.9  # share of steps at which the end is likelier than any marker that is not there
-_RIDGE = 0.1
 
 
 def minilm_folder() -> Path:
@@ -189,75 +180,3 @@ def _copy_layer(ours: Any, theirs: Any) -> None:
     ours.fc1.load_state_dict(theirs.intermediate.dense.state_dict())
     ours.fc2.load_state_dict(theirs.output.dense.state_dict())
     ours.final_layer_norm.load_state_dict(theirs.output.LayerNorm.state_dict())
-
-
-@torch.no_grad()
-def aim_at_markers(
-    model: BartForConditionalGeneration, sources: Sequence[Tensor], states: Sequence[Tensor], marker_ids: Sequence[int], worth: nn.Linear
-) -> None:
-    """Start the cross-attention as a pointer to the markers of the best sentences, in place.
-
-    sources: token ids of marked notes, each of shape (tokens,); states: what the encoder makes of them, each of shape
-    (tokens, width). worth: map from a marker's state to the worth of its sentence. By ridge regression over the states, one
-    dimension of every head's key tells markers, the worthy ones most, from other tokens, and the last layer's values are
-    the embedding of the marker at hand; so attending to a sentence raises the logit of its marker, and from the first step
-    on the model writes markers by worth.
-    """
-    tokens, joined = torch.cat(list(sources)), torch.cat(list(states))
-    is_marker = torch.isin(tokens, torch.tensor(list(marker_ids)))
-    share = is_marker.float().mean()
-    balance = torch.where(is_marker, 0.5 / share, 0.5 / (1 - share))
-    scores = worth(joined)[:, 0]
-    scores = (scores - scores[is_marker].mean()) / scores[is_marker].std()
-    embeddings = model.model.shared.weight
-    identity = embeddings - embeddings[list(marker_ids)].mean(dim=0)
-    # Other tokens must carry nothing: there are so many that even little of it would drown the pointer.
-    pointer = _ridge(joined, identity[tokens] * is_marker[:, None], balance)
-    focus = _ridge(joined, (is_marker * (_MARKER_FOCUS + _WORTH_FOCUS * scores))[:, None], balance)
-    for layer in model.model.decoder.layers:
-        _set_focus(layer.encoder_attn, focus)
-    norm = float(identity[list(marker_ids)].norm(dim=1).mean())
-    _set_pointer(model.model.decoder.layers[-1].encoder_attn, pointer, norm)
-    model.model.decoder.layers[-1].final_layer_norm.weight.fill_(_LOGIT_SCALE)
-
-
-@torch.no_grad()
-def let_end(
-    model: BartForConditionalGeneration, marker_ids: Sequence[Tensor], states: Sequence[Tensor], all_markers: Sequence[int]
-) -> None:
-    """Set the bias of the end so that it comes before any marker that is not in the note, in place.
-
-    marker_ids: the markers of each note, (units,); states: the encoder's states of each, (tokens, width).
-    """
-    start, end = model.config.decoder_start_token_id, model.config.eos_token_id
-    heights = []
-    for own, state in zip(marker_ids, states, strict=True):
-        absent = [marker for marker in all_markers if marker not in set(own.tolist())]
-        if absent:
-            written = torch.cat([torch.tensor([start]), own])[None]
-            logits = model(encoder_outputs=BaseModelOutput(state[None]), decoder_input_ids=written, use_cache=False).logits[0]
-            heights.append(logits[:, absent].max(dim=1).values - logits[:, end])
-    model.final_logits_bias[0, end] += torch.cat(heights).quantile(_END_QUANTILE)
-
-
-def _ridge(inputs: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Return the weighted least-squares map with an intercept, shape (width + 1, outputs), intercept in the last row."""
-    padded = torch.cat([inputs, torch.ones(len(inputs), 1)], dim=1)
-    weighted = padded.T * weights
-    return torch.linalg.solve(weighted @ padded + _RIDGE * torch.eye(padded.shape[1]), weighted @ targets)
-
-
-def _set_focus(attention: Any, focus: Tensor) -> None:
-    size = attention.head_dim
-    for row in range(0, attention.embed_dim, size):
-        attention.k_proj.weight[row] = focus[:-1, 0]
-        attention.k_proj.bias[row] = focus[-1, 0]
-        attention.q_proj.weight[row] = 0.0
-        attention.q_proj.bias[row] = size**0.5
-
-
-def _set_pointer(attention: Any, pointer: Tensor, embedding_norm: float) -> None:
-    attention.v_proj.weight.copy_(pointer[:-1].T)
-    attention.v_proj.bias.copy_(pointer[-1])
-    attention.out_proj.weight.copy_(torch.eye(attention.embed_dim) * _POINTER_NORM / embedding_norm)
-    attention.out_proj.bias.zero_()
