@@ -42,7 +42,7 @@ test: $(INSTALLED) lint
 	@$(BIN)/python -m pytest
 
 test-slow: $(INSTALLED)
-	@$(BIN)/python -m pytest -m slow --timeout=800
+	@$(BIN)/python -m pytest -m 'slow or hypothesis' --hypothesis-profile=thorough --timeout=800
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipeline.exits import DONE, FAILED, AsJson, finish
+
 if TYPE_CHECKING:
     from schemas.commit import CommitRecord
     from transforms.store import Store
@@ -56,21 +58,17 @@ class Trail:
 def audit(
     output: Annotated[str, typer.Argument(metavar="OUT", help="Folder or s3:// prefix of a run.")],
     data: Annotated[bool, typer.Option("--data", help="Also read every data file and compare its sha256.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line last.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check the audit trail: every line unchanged and in its place, every committed shard with its line. Exit code 1 when not.
 
     Lines that were written with the key CHARTMILL_AUDIT_KEY are checked with it.
     """
-    from transforms.store import Encryption, open_store
+    from transforms.store import open_to_read
 
-    # Nothing is written, so how S3 would encrypt it does not matter.
-    trail = check_trail(open_store(output, Encryption("bucket")), data=data)
+    trail = check_trail(open_to_read(output), data=data)
     _print(trail)
-    code = 1 if trail.faults else 0
-    if as_json:
-        print(json.dumps({"exit_code": code, **trail.as_json()}, sort_keys=True), flush=True)
-    raise typer.Exit(code)
+    finish(FAILED if trail.faults else DONE, as_json, **trail.as_json())
 
 
 def check_trail(store: Store, *, data: bool = False) -> Trail:

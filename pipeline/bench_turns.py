@@ -54,13 +54,11 @@ def take_turns(makers: Mapping[str, Callable[[], Contender]], repeats: int) -> d
     The makers are called in order, each in its contender's process. Raises ContenderFailed when one fails: with the kind of the error and
     its place, never with its message, which may quote a text, unless it is a ChartmillError.
     """
-    turns: dict[str, list[Turn]] = {name: [] for name in makers}
-    with ExitStack() as stack:
-        ask = {name: stack.enter_context(_process(name, make)) for name, make in makers.items()}
-        for _ in range(repeats + 1):
-            for name in makers:
-                turns[name].append(ask[name]())
-    return {name: mine[1:] for name, mine in turns.items()}
+
+    def give_up(name: str, error: ContenderFailed) -> None:
+        raise error
+
+    return _turns(makers, repeats, give_up, lambda name, turns: None)
 
 
 def try_turns(
@@ -70,24 +68,41 @@ def try_turns(
 
     `watch` is called after each turn with all that its contender has done, what does not count included.
     """
-    turns: dict[str, list[Turn]] = {}
     failures: dict[str, str] = {}
+
+    def leave_out(name: str, error: ContenderFailed) -> None:
+        failures[name] = error.reason
+
+    return _turns(makers, repeats, leave_out, watch), failures
+
+
+def _turns(
+    makers: Mapping[str, Callable[[], Contender]],
+    repeats: int,
+    failed: Callable[[str, ContenderFailed], None],
+    watch: Callable[[str, Sequence[Turn]], None],
+) -> dict[str, list[Turn]]:
+    """The turns of those that did them all; `failed` hears of one that did not, and may raise to end it for all."""
+    turns: dict[str, list[Turn]] = {}
     with ExitStack() as stack:
         ask: dict[str, Callable[[], Turn]] = {}
         for name, make in makers.items():
             try:
                 ask[name] = stack.enter_context(_process(name, make))
             except ContenderFailed as error:
-                failures[name] = error.reason
+                failed(name, error)
+            else:
+                turns[name] = []
         for _ in range(repeats + 1):
-            for name in [name for name in ask if name not in failures]:
+            for name, mine in list(turns.items()):
                 try:
-                    turns.setdefault(name, []).append(ask[name]())
+                    mine.append(ask[name]())
                 except ContenderFailed as error:
-                    failures[name] = error.reason
+                    failed(name, error)
+                    del turns[name]
                 else:
-                    watch(name, turns[name])
-    return {name: mine[1:] for name, mine in turns.items() if name not in failures}, failures
+                    watch(name, mine)
+    return {name: mine[1:] for name, mine in turns.items()}
 
 
 class ContenderFailed(ChartmillError):

@@ -5,11 +5,10 @@ Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 finished but held 
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,16 +23,16 @@ from pipeline.doctor import EPILOG as DOCTOR_EPILOG
 from pipeline.doctor import doctor
 from pipeline.evaluate import EPILOG as EVALUATE_EPILOG
 from pipeline.evaluate import evaluate
+from pipeline.exits import DONE, FAILED, HELD, USAGE, AsJson, finish, print_result
 from pipeline.export import EPILOG as EXPORT_EPILOG
 from pipeline.export import export
+from pipeline.quiet import quiet_libraries
+from pipeline.restart import started_again
 from pipeline.sagemaker import sagemaker
 from pipeline.train import EXAMPLE, train
 from schemas.errors import ChartmillError, ConfigurationError
 
-DONE, FAILED, USAGE, HELD = 0, 1, 2, 3
 _TYPERS_CODE_FOR_INTERRUPTED = 130
-# Loggers of libraries that say what they were working on.
-QUIETED = ("apache_beam", "great_expectations", "py.warnings", "transformers", "urllib3", "botocore")
 
 app = typer.Typer(
     name="chartmill",
@@ -77,7 +76,6 @@ Model = Annotated[str | None, typer.Option("--model", help="`default`, a folder,
 ShardNotes = Annotated[int | None, typer.Option("--shard-notes", help="Notes per commit, for files not planned before.")]
 Limit = Annotated[int | None, typer.Option("--limit", help="At least this many notes, rounded up to whole shards.")]
 AllowDownload = Annotated[bool, typer.Option("--allow-download", help="Let --model fetch a hub id.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON line last.")]
 
 
 @app.command(epilog="Example: `chartmill run --input notes/ --output out/ --set tasks.summary.decode.num_beams=4`")
@@ -100,8 +98,6 @@ def run(
 
     Apache Beam's own options follow after `--`: `-- --direct_num_workers=2 --direct_running_mode=multi_processing`.
     """
-    from functools import partial
-
     from pipeline.interrupt import stopped_by_sigterm
     from pipeline.metrics import check_metrics_file, write_metrics
     from pipeline.sagemaker_container import exit_message, this_host
@@ -125,7 +121,7 @@ def run(
         write_metrics(job.run, outcome.published.report, outcome.published.released)
     if outcome.message:
         print(f"error: {outcome.message}", file=sys.stderr)
-    _finish(outcome.exit_code, as_json, report=outcome.published.report, error=outcome.message or None)
+    finish(outcome.exit_code, as_json, report=outcome.published.report, error=outcome.message or None)
 
 
 @app.command(epilog="Example: `chartmill plan --input notes/ --output out/`")
@@ -148,7 +144,7 @@ def plan(
 
     figures = preview(job)
     print_preview(figures)
-    _finish(DONE, as_json, plan=figures)
+    finish(DONE, as_json, plan=figures)
 
 
 @app.command(epilog='Example: `chartmill report out/ --accept --reason "reviewed 50 flagged summaries"`')
@@ -175,7 +171,7 @@ def report(
         sweep_after_s=60 * job.run.sweep_after_minutes,
     )
     print_outcome(published.report, job.output.uri, published.released)
-    _finish(HELD if published.complete and not published.released else DONE, as_json, report=published.report)
+    finish(HELD if published.complete and not published.released else DONE, as_json, report=published.report)
 
 
 @app.command(epilog="Example: `chartmill init > job.yaml`, or `chartmill init job.yaml`")
@@ -204,13 +200,12 @@ def check_leaks(
     """Look for identifiers, and for words of the notes, in what a run wrote outside its data files. Exit code 1 when there are any."""
     from pipeline.leaks import check_leaks as check
     from pipeline.terminal import print_leaks
-    from transforms.store import Encryption, open_store
+    from transforms.store import open_to_read
 
-    # Nothing is written, so how S3 would encrypt it does not matter.
-    stores = [open_store(uri, Encryption("bucket")) for uri in (output, *(against or ()))]
+    stores = [open_to_read(uri) for uri in (output, *(against or ()))]
     found = check(stores[0], stores[1:], patterns_only=patterns_only)
     print_leaks(found)
-    _finish(FAILED if found.leaks else DONE, as_json, **found.as_json())
+    finish(FAILED if found.leaks else DONE, as_json, **found.as_json())
 
 
 @app.command(epilog="Example: `chartmill inspect out/ NOTE_ID --open`")
@@ -227,17 +222,16 @@ def inspect(
     """
     from pipeline.find_note import find_note
     from pipeline.inspect_note import render_page, write_page
-    from transforms.store import Encryption, open_store
+    from transforms.store import open_to_read
 
     wanted = sys.stdin.readline().strip() if note_id == "-" else note_id
-    # Nothing is written there, so how S3 would encrypt it does not matter.
-    write_page(render_page(find_note(open_store(output, Encryption("bucket")), wanted, inputs or ())), html, output)
+    write_page(render_page(find_note(open_to_read(output), wanted, inputs or ())), html, output)
     print("The page is written. It contains patient text: keep it as you would keep the note, and delete it when you are done.")
     if show:
         import webbrowser
 
         webbrowser.open(html.absolute().as_uri())
-    _finish(DONE, False)
+    finish(DONE, False)
 
 
 @app.command(epilog="Example: `chartmill sample --notes 200 --output sample/`")
@@ -261,7 +255,7 @@ def sample(
     if pairs:
         summary["pairs"] = write_pairs(notes, output, seed)
     print_sample(summary, output)
-    _finish(DONE, as_json, sample=summary)
+    finish(DONE, as_json, sample=summary)
 
 
 app.command(epilog=COMPARE_EXAMPLE)(compare)
@@ -304,21 +298,21 @@ def _beam_options() -> list[str]:
     return list(_after_dashes)
 
 
-def _finish(code: int, as_json: bool, **result: Any) -> None:
-    if as_json:
-        print(json.dumps({"exit_code": code, **result}, sort_keys=True, default=os.fspath), flush=True)
-    raise typer.Exit(code)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. Everything after `--` is kept for Beam; nothing that escapes may quote patient text."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     cut = arguments.index("--") if "--" in arguments else len(arguments)
     _after_dashes[:] = arguments[cut + 1 :]
     _quiet()
-    as_json = "--json" in arguments[:cut]
+    called = partial(_called, arguments[:cut], "--json" in arguments[:cut])
+    # Only where this is the process' only business: a fork would take a caller's state with it.
+    return started_again(called) if argv is None and arguments[:1] == ["run"] else called()
+
+
+def _called(arguments: Sequence[str], as_json: bool) -> int:
+    """The exit code of a command."""
     try:
-        code = app(arguments[:cut], prog_name="chartmill", standalone_mode=False)
+        code = app(arguments, prog_name="chartmill", standalone_mode=False)
     except typer.TyperException as error:
         return _failed(USAGE, _usage_error(error), as_json)
     except ConfigurationError as error:
@@ -327,8 +321,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _failed(FAILED, str(error), as_json)
     except Exception as error:  # noqa: BLE001 - the last edge: the message may quote a note, so only kind and place are told
         from transforms.batch import describe_error
+        from transforms.store_failure import advice
 
-        return _failed(FAILED, f"{describe_error(error)} (the message is withheld: it may quote patient text)", as_json)
+        told = describe_error(error)
+        todo = advice(error)
+        return _failed(FAILED, f"{told}: {todo}" if todo else f"{told} (the message is withheld: it may quote patient text)", as_json)
     if code == _TYPERS_CODE_FOR_INTERRUPTED:
         return _failed(FAILED, "interrupted; run again to go on", as_json)
     return int(code or 0)
@@ -348,18 +345,15 @@ def _failed(code: int, message: str | None, as_json: bool) -> int:
     if message:
         print(f"error: {message}", file=sys.stderr)
     if as_json:
-        print(json.dumps({"exit_code": code, "error": message}), flush=True)
+        print_result(code, error=message)
     return code
 
 
 def _quiet() -> None:
-    """Keep other libraries from logging what they were working on: Beam logs whole tracebacks, Great Expectations redirects warnings."""
     import logging
 
     logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
-    for name in QUIETED:
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+    quiet_libraries()
 
 
 if __name__ == "__main__":

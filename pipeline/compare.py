@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from contextlib import suppress
 from enum import StrEnum
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipeline.exits import DONE, FAILED, AsJson, finish
 from schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def compare(
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="The first so many notes.")] = None,
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Turns of each that count; medians are told.")] = 3,
     html: Annotated[Path | None, typer.Option("--html", help="Write a page with the plot; it holds no text of any note.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line last.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compare ways to summarize the same notes, and say which is the cheapest that passes the gate and is not worse. Prints no text.
 
@@ -84,10 +84,7 @@ def compare(
     print_comparison(found)
     if html:
         write_page(render_page(found), html)
-    code = 0 if found.anybody_ran else 1
-    if as_json:
-        print(json.dumps({"exit_code": code, **found.as_json()}, sort_keys=True), flush=True)
-    raise typer.Exit(code)
+    finish(DONE if found.anybody_ran else FAILED, as_json, **found.as_json())
 
 
 def _limits(section: GateSection, told: list[str] | tuple[str, ...]) -> dict[str, float]:

@@ -117,15 +117,22 @@ class TasksSection(Section):
     record: RecordTask = RecordTask()
 
 
+def _as_off(value: Any) -> Any:
+    # To YAML, a bare off is false.
+    return "off" if value is False else value
+
+
 class EngineSection(Section):
     backend: Literal["torch", "generate", "ctranslate2", "echo"] = "torch"
     dtype: Literal["auto", "float32", "bfloat16", "int8"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Auto | Annotated[int, Field(ge=1)] = "auto"
     slots: Auto | Annotated[int, Field(ge=1)] = "auto"
+    draft: Annotated[Literal["off", "auto"], BeforeValidator(_as_off)] = "off"
     tokens_per_batch: Auto | Annotated[int, Field(ge=64)] = "auto"
     shard_notes: Auto | Annotated[int, Field(ge=1)] = "auto"
     delay_ms: Annotated[float, Field(ge=0)] = 0.0
+    note_seconds: Annotated[float, Field(gt=0)] = 600.0
     allow_download: bool = False
 
 
@@ -146,6 +153,8 @@ class GateSection(Section):
 
 class RunSection(Section):
     runner: str = "FnApiRunner"
+    dask_scheduler: str | None = None
+    allow_insecure_scheduler: bool = False
     max_minutes: Annotated[float, Field(gt=0)] | None = None
     limit: Annotated[int, Field(ge=1)] | None = None
     sweep_after_minutes: Annotated[float, Field(ge=0)] = 60.0

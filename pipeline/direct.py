@@ -9,9 +9,8 @@ from pipeline.planning import RunPlan
 from pipeline.prepare import PreparedJob
 from transforms.batch import NoteBatch, compose, timed
 from transforms.commit import commit_batch
-from transforms.engine import load_engine
 from transforms.evidence import evidence_batch, load_aligner
-from transforms.generate import bound, generate_batch
+from transforms.generate import LoadedEngine, generate_batch, load_for_task
 from transforms.read import read_segment
 from transforms.record import record_batch
 from transforms.segment import segment_batch
@@ -28,16 +27,15 @@ def run_directly(prepared: PreparedJob, run_plan: RunPlan) -> None:
             commit_batch(steps(batch), prepared.store, settings)
 
 
-def job_steps(prepared: PreparedJob) -> Callable[[NoteBatch], NoteBatch]:
-    """All stages between reading and committing as one function; loads the model."""
+def job_steps(prepared: PreparedJob, loaded: LoadedEngine | None = None) -> Callable[[NoteBatch], NoteBatch]:
+    """All stages between reading and committing as one function, for one thread. Loads the model unless it is given."""
+    loaded = loaded or load_for_task(prepared.task, prepared.engine)
     keep_text = prepared.job.output.keep_rejected_text
     validate = partial(validate_batch, validator=Validator(prepared.suite), keep_rejected_text=keep_text)
-    engine = load_engine(bound(prepared.engine, prepared.task.model))
-    prepared.task.check(engine)
     stages: dict[str, Callable[[NoteBatch], NoteBatch]] = {
         "validate": validate,
         "segment": segment_batch,
-        "generate": partial(generate_batch, engine=engine, task=prepared.task),
+        "generate": partial(generate_batch, engine=loaded.engine, task=loaded.task),
         "record": partial(record_batch, order=prepared.record.date_order, terminology=prepared.record.load()),
         "evidence": partial(evidence_batch, aligner=load_aligner(prepared.job.verify.evidence)),
         "verify": partial(verify_batch, checks=prepared.job.verify.checks),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.doctor_finding import Finding, failed
+from pipeline.exits import DONE, FAILED, AsJson, finish
 
 if TYPE_CHECKING:
     from pipeline.config import Job
@@ -22,7 +22,7 @@ def doctor(
     config: Annotated[Path | None, typer.Option("--config", "-c", help="Job file; without one, the machine and the default model.")] = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", "-s", help="Override a key of the job file.")] = None,
     no_egress: Annotated[bool, typer.Option("--no-egress", help="Fail if public hosts can be reached from here.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line last.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check that a job can run here: packages, CPU and GPU, model, output, encryption, network. Exit code 1 if a check failed.
 
@@ -32,10 +32,8 @@ def doctor(
 
     findings = list(examine(load_job(config, overrides or ()), no_egress=no_egress))
     _print(findings)
-    code = 1 if any(finding.status == "failed" for finding in findings) else 0
-    if as_json:
-        print(json.dumps({"exit_code": code, "checks": [finding.as_json() for finding in findings]}, sort_keys=True), flush=True)
-    raise typer.Exit(code)
+    code = FAILED if any(finding.status == "failed" for finding in findings) else DONE
+    finish(code, as_json, checks=[finding.as_json() for finding in findings])
 
 
 def examine(job: Job, *, no_egress: bool = False) -> Iterator[Finding]:

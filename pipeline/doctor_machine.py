@@ -11,6 +11,7 @@ from packaging.requirements import Requirement
 
 from pipeline.config import Job
 from pipeline.doctor_finding import Finding, failed, ok, warning
+from schemas.errors import ConfigurationError
 from transforms.engine import resolve_device, resolve_dtype
 from transforms.engine.hardware import cpu_features, usable_cores
 
@@ -81,22 +82,19 @@ def check_cores(job: Job) -> Iterator[Finding]:
 
 
 def check_runner(job: Job) -> Iterator[Finding]:
-    """The runner is one that keeps every note, and Beam knows it."""
-    from apache_beam.runners.runner import create_runner
-
+    """The runner is one that keeps every note, and is installed."""
     from pipeline.runners import LOCAL_RUNNER
     from pipeline.runners import check_runner as refuse_runner
 
-    refuse_runner(job.run.runner, ())
+    try:
+        refuse_runner(job)
+    except ConfigurationError as error:
+        yield failed("runner", str(error), "set run.runner, and what goes with it, as said")
+        return
     if job.run.runner == LOCAL_RUNNER:
         yield ok("runner", f"{LOCAL_RUNNER}: this machine")
-        return
-    try:
-        create_runner(job.run.runner)
-    except (ImportError, AttributeError, ValueError):
-        yield failed("runner", "run.runner: Beam finds no runner of this name", "choices: FnApiRunner, PortableRunner, FlinkRunner, …")
     else:
-        yield ok("runner", f"{job.run.runner} is installed; whether its job server answers is seen when a run starts")
+        yield ok("runner", f"{job.run.runner} is installed; whether its job server or scheduler answers is seen when a run starts")
 
 
 def check_downloads(job: Job) -> Iterator[Finding]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
+from pipeline.exits import DONE, AsJson, finish
 from schemas.errors import ConfigurationError
 
 EPILOG = (
@@ -53,7 +53,7 @@ def evaluate(
     gold: Annotated[
         str | None, typer.Option("--gold", help="Right records in a local Parquet file of their own, by note id: as `sample` writes them.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line last.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Score a model's summaries, or those of a finished run, against reference summaries: ROUGE with intervals, beside what costs nothing
     (the note's first words, its first and last words, the note itself), with flags, novelty and compression.
@@ -69,7 +69,6 @@ def evaluate(
         _refuse({"--allow-download": allow_download, "--bertscore": bertscore, "--html": html})
         job = _job(config, overrides, inputs, None, None, None, None, False, {"text": text_column, "note_id": id_column})
         _evaluate_records(job, gold_format, gold_column, gold, limit, output_folder, seed, as_json)
-        return
     job = _job(config, overrides, inputs, model, backend, dtype, beams, allow_download, {"text": text_column, "note_id": id_column})
     from pipeline.evaluation.bertscore import installed_encoder
     from pipeline.evaluation.measure import Options, measure
@@ -88,8 +87,7 @@ def evaluate(
 
         write_cases(evaluated, Path(html), output_folder)
         print("The page is written. It contains patient text: keep it as you would keep the notes, and delete it when you are done.")
-    if as_json:
-        print(json.dumps({"exit_code": 0, **evaluated.figures}, sort_keys=True), flush=True)
+    finish(DONE, as_json, **evaluated.figures)
 
 
 def _refuse(given: Mapping[str, Any]) -> None:
@@ -101,15 +99,14 @@ def _refuse(given: Mapping[str, Any]) -> None:
 
 def _evaluate_records(
     job: Any, gold_format: str, column: str, gold: str | None, limit: int | None, output_folder: str | None, seed: int, as_json: bool
-) -> None:
+) -> NoReturn:
     from pipeline.evaluation.record_measure import RecordOptions, measure_records
     from pipeline.evaluation.record_tables import print_records
 
     options = RecordOptions(gold_format, column, gold, limit, output_folder, seed=seed)
     figures = measure_records(job, options, lambda line: print(line, file=sys.stderr, flush=True))
     print_records(figures)
-    if as_json:
-        print(json.dumps({"exit_code": 0, **figures}, sort_keys=True), flush=True)
+    finish(DONE, as_json, **figures)
 
 
 def _check(task: str, output_folder: str | None, model: str | None, html: str | None) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipeline.exits import DONE, FAILED, AsJson, finish
 from schemas.errors import ConfigurationError
 from transforms.exports import CANONICAL, Absent, TableFormat, Target
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from transforms.store import Encryption
 
 EPILOG = "Example: `chartmill export out/ --to fhir --output fhir-export/ --validate`"
-_DONE, _FAILED = 0, 1
 _URL = re.compile(r"https?://[^\s/?#]+(?:/[^\s?#]*)?")
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+")
 _ENCRYPTIONS = ("aes256", "bucket", "kms")
@@ -36,7 +35,7 @@ def export(
     table_format: Annotated[TableFormat, typer.Option("--table-format", help="Of OMOP tables.")] = TableFormat.PARQUET,
     encryption: Annotated[str | None, typer.Option("--encryption", help="On S3: `kms` (with --kms-key), `aes256` or `bucket`.")] = None,
     kms_key: Annotated[str | None, typer.Option("--kms-key", help="On S3: the key for SSE-KMS.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line last.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Export the released summaries and records. Run it again to go on after a stop, or after a newer run: superseded files go.
 
@@ -44,11 +43,10 @@ def export(
     """
     from pipeline.exporting.job import run_export
     from transforms.exports.shard import ExportSettings
-    from transforms.store import Encryption, open_store
+    from transforms.store import open_store, open_to_read
 
     settings = ExportSettings(to, _canonical(canonical), _system(patient_system), absent, table_format)
-    # The run is only read, so how S3 would encrypt it does not matter.
-    store, destination = open_store(run, Encryption("bucket")), open_store(output, _encryption(output, encryption, kms_key))
+    store, destination = open_to_read(run), open_store(output, _encryption(output, encryption, kms_key))
     if validate:
         _check_installed(to)
     outcome = run_export(store, destination, settings, version, on_shard=_progress)
@@ -60,10 +58,7 @@ def export(
     from pipeline.exporting.terminal import print_export
 
     print_export(figures, output)
-    code = _FAILED if validate and figures["validated"]["problems"] else _DONE
-    if as_json:
-        print(json.dumps({"exit_code": code, "export": figures}, sort_keys=True), flush=True)
-    raise typer.Exit(code)
+    finish(FAILED if validate and figures["validated"]["problems"] else DONE, as_json, export=figures)
 
 
 def _canonical(url: str) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import secrets
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from schemas.reasons import FLAGS
 from schemas.record import LEAF, RECORD_FIELDS, Assertion
 from schemas.summary import SUMMARY_SCHEMA
 from transforms.checks import INFORMATIVE
+from transforms.private_files import replace_file
 from transforms.sections import Page, read_page
 
 # By this an earlier page is known, which may be replaced.
@@ -262,7 +262,7 @@ def write_page(html: str, path: Path, output: str | None, mark: bytes = _MARK) -
     try:
         if path.exists() and (not path.is_file() or mark not in path.read_bytes()[:4096]):
             raise ConfigurationError("--html: something else is there already and is not overwritten; choose another name")
-        _replace(path, html.encode("utf-8", "replace"))
+        replace_file(path, lambda file: file.write(html.encode("utf-8", "replace")))
     except OSError as error:
         raise ChartmillError(f"--html: the page cannot be written: {os.strerror(error.errno or 0)}") from None
 
@@ -270,16 +270,3 @@ def write_page(html: str, path: Path, output: str | None, mark: bytes = _MARK) -
 def _lies_in(path: Path, output: str) -> bool:
     folder = urlparse(output).path if output.startswith("file:") else output
     return not output.startswith("s3://") and path.resolve().is_relative_to(Path(folder).resolve())
-
-
-def _replace(path: Path, page: bytes) -> None:
-    """Put the page at its place in one step. Where that fails nothing of it is left behind."""
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(page)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

@@ -41,6 +41,7 @@ def run_metrics(report: Mapping[str, Any], released: bool) -> list[Metric]:
         ("files_quarantined", report["files_quarantined"], "Count", "Files that could not be read"),
         ("shards_remaining", report["remaining_shards"], "Count", "Shards left for the next run"),
         ("run_notes", run["notes"], "Count", "Notes that this run did itself"),
+        ("storage_retries", sum(report.get("retries", {}).values()), "Count", "Requests to S3 that had to be sent again"),
         ("run_seconds", run["seconds"], "Seconds", "Wall-clock time of this run"),
         ("gate_held", int(held), "Count", "1 when the gate holds the output"),
         ("released", int(released), "Count", "1 when the output is released"),

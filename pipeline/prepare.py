@@ -174,7 +174,9 @@ def _engine_settings(job: Job, device: str, dtype: str, beam_options: Sequence[s
         threads=_threads(worker_processes(job.run.runner, beam_options)) if section.threads == "auto" else section.threads,
         tokens_per_batch=None if section.tokens_per_batch == "auto" else section.tokens_per_batch,
         slots=None if section.slots == "auto" else section.slots,
+        draft=section.draft,
         delay_ms=section.delay_ms,
+        text_seconds=section.note_seconds,
     )
 
 

@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from schemas.reasons import FLAGS, REASONS
+from schemas.reasons import FLAGS, REASONS, RETRIES
 from transforms.checks import INFORMATIVE
 
 # The texts of the codes, REASONS and FLAGS, stand in schemas/reasons.py.
@@ -127,6 +127,7 @@ def page_of(report: Mapping[str, Any]) -> dict[str, Any]:
         "fields": _in_order(_mapping(report, "fields"), FIELDS, summarized),
         "sentences": _in_order(_mapping(report, "sentences"), SENTENCES, sum(_mapping(report, "sentences").values())),
         "histograms": list(_histograms(_mapping(report, "histograms"))),
+        "retries": _bars(_mapping(report, "retries"), RETRIES, sum(_mapping(report, "retries").values())),
         "tokens": _in_order(_mapping(report, "tokens"), TOKENS, _mapping(report, "tokens").get("source") or 0),
         "seconds": _in_order(seconds, STAGES, sum(seconds.values())),
         "notes_per_second": report.get("notes_per_second"),
@@ -136,7 +137,7 @@ def page_of(report: Mapping[str, Any]) -> dict[str, Any]:
         "settings": _pairs(_mapping(report, "settings")),
         "formats": _pairs(_mapping(report, "formats")),
         "total": _said(_mapping(report, "total")),
-        "run": _said(_mapping(report, "run")),
+        "run": _said({name: figure for name, figure in _mapping(report, "run").items() if name != "retries"}),
     }
 
 

@@ -26,13 +26,17 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipeline.audit_run import audited
 from pipeline.config import Job
+from pipeline.exits import DONE, FAILED, HELD
+from pipeline.graph import check_graph
 from pipeline.hosts import Host, Work, agreed_work, shards_left, shards_of
 from pipeline.interrupt import attempts_dropped
 from pipeline.isolate import run_isolated, set_apart
 from pipeline.planning import RunPlan, plan_run
 from pipeline.prepare import PreparedJob, prepare
 from pipeline.publish import SUCCESS, Published, publish
-from pipeline.runners import beam_runner, check_runner, runner_failures
+from pipeline.restart import deaths
+from pipeline.runners import DASK_RUNNER, beam_runner, check_beam_options, check_runner, runner_failures
+from pipeline.worker_watch import watch_workers
 from schemas.commit import Plan, Segment
 from schemas.errors import ConfigurationError
 from transforms.batch import guarded
@@ -44,7 +48,7 @@ from transforms.read import ReadNotes
 from transforms.record import ParseRecords
 from transforms.revise import revise_commit
 from transforms.segment import SegmentNotes
-from transforms.store import Store
+from transforms.store import Store, check_writable
 from transforms.validate import ValidateNotes
 from transforms.verify import VerifySummaries
 
@@ -69,8 +73,8 @@ class Outcome:
     def exit_code(self) -> int:
         """0 done (or stopped on time), 1 not all shards could be done, 3 held by the gate."""
         if self.message:
-            return 1
-        return 3 if self.published.complete and not self.published.released else 0
+            return FAILED
+        return HELD if self.published.complete and not self.published.released else DONE
 
 
 def run_job(
@@ -86,14 +90,21 @@ def run_job(
     `watch(store, run_plan)` is called when the plan stands and gives a context manager that is open while the graph runs (progress).
     `host`: which of several machines at the same job this one is; each does its share.
     """
-    check_runner(job.run.runner, beam_options)
+    check_runner(job)
+    check_beam_options(job.run.runner, beam_options)
     host = host or Host()
     run_id = run_id or host.run_id
     check_run_id(run_id)
+    # A run that died and goes on is another run, with a plan of its own.
+    run_id = f"{run_id}-again-{deaths()}" if run_id and deaths() and host.count == 1 else run_id
     started = time.time()
     prepared = prepare(job, beam_options)
+    check_writable(prepared.store)
     run_id = run_id or new_run_id()
     work = agreed_work(prepared.store, prepared.version, run_id, host, partial(_planned, prepared, run_id), 60 * job.run.wait_minutes)
+    if deaths() and host.count > 1:  # what was agreed before this host died
+        run_plan, suspects = set_apart(prepared, work.run_plan)
+        work = Work(run_plan, (*work.apart, *suspects))
     shards = shards_of((*work.run_plan.to_do, *work.apart))
     with audited(prepared, work.run_plan.plan, len(shards), host) as tell:
         outcome = _done(prepared, work, run_id, host, started, beam_options, watch)
@@ -173,9 +184,16 @@ def _left_undone(prepared: PreparedJob, run_plan: RunPlan, published: Published,
 
 def run_graph(prepared: PreparedJob, run_plan: RunPlan, deadline: float | None, beam_options: Sequence[str]) -> int:
     """Run the Beam graph over what is to do; returns how many times a model was loaded. Blocks until the runner is done."""
+    if prepared.job.run.runner == DASK_RUNNER:
+        from pipeline.dask_futures import run_on_dask
+
+        with runner_failures():
+            return run_on_dask(prepared, run_plan, deadline)
+    watch_workers()
     options = PipelineOptions(list(beam_options), runner=prepared.job.run.runner)
     pipeline = beam.Pipeline(runner=beam_runner(prepared.job.run.runner, options), options=options)
     notes_to_commits(pipeline, prepared, run_plan, deadline)
+    check_graph(pipeline)
     with runner_failures():
         result = pipeline.run()
         result.wait_until_finish()

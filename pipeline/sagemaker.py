@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipeline.exits import DONE, USAGE, AsJson, finish
 from schemas.errors import ChartmillError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ sagemaker = typer.Typer(
 Config = Annotated[Path, typer.Option("--config", "-c", help="Job file with a section `sagemaker` (see `chartmill init`).")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", "-s", help="Override a key of the job file.")]
 Name = Annotated[str | None, typer.Option("--name", help="Name of the job; by default sagemaker.job_name, the time, random digits.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON line last.")]
 
 
 class Target(StrEnum):
@@ -57,9 +57,7 @@ def preflight(config: Config, overrides: Overrides = None, name: Name = None, as
     findings = _findings(_job(config, overrides), name)[1]
     for finding in findings:
         print(_line(finding))
-    if as_json:
-        print(json.dumps({"exit_code": _code(findings), "findings": [_as_dict(finding) for finding in findings]}, sort_keys=True))
-    raise typer.Exit(_code(findings))
+    finish(_code(findings), as_json, findings=[_as_dict(finding) for finding in findings])
 
 
 @sagemaker.command(epilog="Example: `chartmill sagemaker submit --config deploy/job.yaml`")
@@ -72,8 +70,7 @@ def submit(config: Config, overrides: Overrides = None, name: Name = None, as_js
         raise ConfigurationError("; ".join(refused))
     arn = send(request, job.sagemaker.region)
     print(arn)
-    if as_json:
-        print(json.dumps({"exit_code": 0, "arn": arn, "name": request["ProcessingJobName"]}, sort_keys=True))
+    finish(DONE, as_json, arn=arn, name=request["ProcessingJobName"])
 
 
 def _job(config: Path, overrides: list[str] | None) -> Job:
@@ -113,7 +110,7 @@ def _default_region() -> str | None:
 
 
 def _code(findings: list[Finding]) -> int:
-    return 2 if any(finding.refused for finding in findings) else 0
+    return USAGE if any(finding.refused for finding in findings) else DONE
 
 
 def _line(finding: Finding) -> str:

@@ -37,13 +37,15 @@ def print_outcome(report: Mapping[str, Any], output: str, released: bool) -> Non
     table = _table()
     table.add_row("notes in", f"{report['notes_in']:,}", f"{_shards(report['shards'])}, {report['shards_resumed']:,} from earlier runs")
     table.add_row("summarized", f"{report['notes_summarized']:,}", f"{report['notes_flagged']:,} flagged for a second look")
-    table.add_row("set aside", f"{report['notes_quarantined']:,}", _reasons(report))
+    table.add_row("set aside", f"{report['notes_quarantined']:,}", _counted(report["reasons"]))
     if report["files_quarantined"]:
         table.add_row("files set aside", f"{report['files_quarantined']:,}", "")
     if report["remaining_shards"]:
         table.add_row("remaining", f"{report['remaining_notes']:,}", f"{_shards(report['remaining_shards'])}; run again to go on")
     rate = report["notes_per_second"]
     table.add_row("speed", f"{rate:,.1f}/s" if rate else "-", _time(report))
+    if report["retries"]:
+        table.add_row("sent again to S3", f"{sum(report['retries'].values()):,}", _counted(report["retries"]))
     for check in report["gate"]["checks"]:
         verdict = "ok" if check["passed"] else "HELD"
         table.add_row(f"gate: {check['name']}", f"{check['value']:.3g}", f"limit {check['limit']:.3g}  {verdict}")
@@ -75,8 +77,8 @@ def _shards(count: int) -> str:
     return f"{count:,} shard{'' if count == 1 else 's'}"
 
 
-def _reasons(report: Mapping[str, Any]) -> str:
-    return ", ".join(f"{reason} {count:,}" for reason, count in sorted(report["reasons"].items(), key=lambda item: -item[1]))
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{reason} {count:,}" for reason, count in sorted(counts.items(), key=lambda item: -item[1]))
 
 
 def _time(report: Mapping[str, Any]) -> str:

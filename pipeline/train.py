@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from enum import StrEnum
@@ -11,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pipeline.exits import DONE, AsJson, finish
 from schemas.errors import ConfigurationError
 
 TEMPLATE = Path(__file__).parent / "train.yaml"
@@ -30,7 +30,7 @@ def train(
     output: Annotated[str | None, typer.Option("--output", "-o", help="The run folder; the model will be in its model/.")] = None,
     init: Annotated[Path | None, typer.Option("--init", help="Write a training file with every key and what it does, and stop.")] = None,
     log_format: Annotated[ProgressStyle, typer.Option("--log-format", help="How progress is shown on stderr.")] = ProgressStyle.AUTO,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line last.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Fine-tune a model on your own notes: to write summaries, to select sentences, or both. Run it again to go on after a kill.
 
@@ -48,7 +48,8 @@ def train(
 
     result = train_job(job, log_format.value)
     if os.environ.get("RANK", "0") == "0":
-        _tell(result, as_json)
+        _tell(result)
+        finish(DONE, as_json, **{name: value for name, value in result.items() if name != "identity"})
 
 
 def write_template(path: Path) -> None:
@@ -62,7 +63,7 @@ def write_template(path: Path) -> None:
         raise ConfigurationError(f"--init: the file cannot be written: {error.strerror}") from None
 
 
-def _tell(result: Mapping[str, Any], as_json: bool) -> None:
+def _tell(result: Mapping[str, Any]) -> None:
     from pipeline.progress import duration
 
     stand, dev = result["stand"], result["dev"]
@@ -72,6 +73,3 @@ def _tell(result: Mapping[str, Any], as_json: bool) -> None:
         told = f"ROUGE-1/2/Lsum {dev['rouge1']:.1f} / {dev['rouge2']:.1f} / {dev['rougeLsum']:.1f}, " if "rouge1" in dev else ""
         print(f"dev    {told}loss {dev['loss']:.3f} after step {stand['best_step']:,}")
     print(f"model  {result['model']}")
-    if as_json:
-        told_json = {name: value for name, value in result.items() if name != "identity"}
-        print(json.dumps({"exit_code": 0, **told_json}, sort_keys=True), flush=True)

@@ -59,3 +59,13 @@ FLAGS: dict[str, str] = {
     "OMITTED_PROBLEM": "The summary leaves out a disease or symptom that the note makes much of.",
     "OMITTED_PROCEDURE": "The summary leaves out a procedure that the note makes much of.",
 }
+# By reason why a request to S3 was sent again (transforms.store_retries).
+RETRIES: dict[str, str] = {
+    "throttled": "S3 asked for fewer requests.",
+    "server_error": "S3 failed inside.",
+    "connection": "The connection was refused or lost.",
+    "timeout": "There was no answer in time.",
+    "broken_body": "An answer broke off, or came damaged.",
+    "conflict": "Somebody wrote the same object at the same moment.",
+    "other": "Another answer after which S3 wants to be asked again.",
+}

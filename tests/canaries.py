@@ -27,6 +27,7 @@ from pipeline import cli
 from pipeline.leaks import check_leaks
 from pipeline.planning import RunPlan, plan_run
 from pipeline.prepare import prepare
+from pipeline.quiet import QUIETED
 from tests.conftest import echo_job, note_rows, write_notes
 from transforms.store import LocalStore
 
@@ -228,7 +229,7 @@ class Said:
 def command(capfd: pytest.CaptureFixture[str], said: Said, *arguments: str) -> int:
     """Run a command in this process and keep all that it prints, native code included."""
     # The command line turns loggers down for its process; here that is every other test's process.
-    levels = {name: logging.getLogger(name).level for name in cli.QUIETED}
+    levels = {name: logging.getLogger(name).level for name in QUIETED}
     try:
         code = cli.main(list(arguments))
     finally:

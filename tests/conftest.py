@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import settings
 
 from pipeline.config import Job, load_job
 
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
 
 os.environ["GX_ANALYTICS_ENABLED"] = "false"
 os.environ.setdefault("AWS_EC2_METADATA_DISABLED", "true")
+
+# Few examples where all tests run at every change; many with the slow tests, by `--hypothesis-profile=thorough`.
+settings.register_profile("quick", max_examples=25, deadline=None)
+settings.register_profile("thorough", max_examples=100, deadline=None)
+settings.load_profile("quick")
 
 SENTENCES = (
     "Walks with a stick since spring.",
@@ -40,10 +46,13 @@ SENTENCES = (
 )
 
 
-# Files of few long tests: started last, one of them would keep one worker busy while the others have nothing left.
+# Started last, one of them would keep one worker busy while the others have nothing left.
 LONGEST_FILES = tuple(
     f"test_{name}.py"
-    for name in ("sagemaker_hosts", "end_to_end", "privacy", "engine", "resume", "train", "cli", "formats", "s3", "readme")
+    for name in (
+        *("end_to_end", "privacy", "engine_laws", "resume", "cli", "default_model_recipe", "constraint_engine", "train", "s3"),
+        *("static_lane", "engine", "mixed_histories", "sagemaker_hosts", "ctranslate2_engine"),
+    )
 )
 
 
@@ -51,6 +60,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first; within a file the order stays."""
     ranks = {name: rank for rank, name in enumerate(LONGEST_FILES)}
     items.sort(key=lambda item: ranks.get(item.path.name, len(ranks)))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_waiting_for_the_disk() -> Iterator[None]:
+    """What a killed process has written is not lost without fsync, and the tests do not cut the power."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 def note_text(number: int, sentences: int = 4) -> str:
@@ -81,8 +98,11 @@ def write_notes(path: Path, rows: Sequence[dict[str, Any]], **options: Any) -> P
 
 @pytest.fixture
 def notes_folder(tmp_path: Path) -> Path:
-    """Three files: 25, 40 and 5 notes."""
-    folder = tmp_path / "notes"
+    return write_three_files(tmp_path / "notes")
+
+
+def write_three_files(folder: Path) -> Path:
+    """25, 40 and 5 notes."""
     write_notes(folder / "a.parquet", note_rows(25))
     write_notes(folder / "b.parquet", note_rows(40, 25), row_group_size=16)
     write_notes(folder / "c.parquet", note_rows(5, 65))

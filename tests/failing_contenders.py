@@ -1,9 +1,11 @@
-"""Contenders that come to grief; in a module of their own, for each of their processes imports it."""
+"""Contenders that come to grief, or tell of their turns; in a module of their own, for each of their processes imports it."""
 
 from __future__ import annotations
 
 import os
 import signal
+import time
+from pathlib import Path
 
 from pipeline.bench_turns import Contender, Turn
 from schemas.errors import ConfigurationError
@@ -27,6 +29,19 @@ class Failing:
                     raise ConfigurationError("engine.dtype: choose another")
                 case _:
                     raise ValueError(SECRET)
+        return Turn(1, 0, 1, 1)
+
+
+class Telling:
+    """A contender that writes into a file in which process and when its turns were."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def turn(self) -> Turn:
+        started = time.monotonic()
+        with self._path.open("a") as file:
+            file.write(f"{os.getpid()} {started} {time.monotonic()}\n")
         return Turn(1, 0, 1, 1)
 
 

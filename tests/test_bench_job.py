@@ -6,7 +6,6 @@ import io
 import json
 import os
 import subprocess
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -20,10 +19,11 @@ from pipeline.bench_job import BareEngine, RowPipeline, WholeJob, Workload, comp
 from pipeline.bench_shapes import SHAPES, make_model, make_samples
 from pipeline.bench_tables import print_job
 from pipeline.bench_turns import Contender, Turn, take_turns
+from pipeline.cli import main
 from schemas.errors import ChartmillError
+from tests.failing_contenders import SECRET, Failing, Telling
 
 NOTES = 6
-SECRET = "Quill-Ostrander"
 
 
 @pytest.fixture(scope="module")
@@ -82,23 +82,8 @@ def test_the_table_fits_a_terminal(figures: dict[str, Any]) -> None:
     assert "generate 1.00, other 0.75" in page.getvalue() and "…" not in page.getvalue()
 
 
-class Told:
-    """A contender that says when its turns were and in which process, or fails."""
-
-    def __init__(self, path: Path, fails: bool = False) -> None:
-        self._path, self._fails = path, fails
-
-    def turn(self) -> Turn:
-        if self._fails:
-            raise ValueError(SECRET)
-        started = time.monotonic()
-        with self._path.open("a") as file:
-            file.write(f"{os.getpid()} {started} {time.monotonic()}\n")
-        return Turn(1, 0, 1, 1)
-
-
 def test_contenders_take_turns_in_processes_of_their_own(tmp_path: Path) -> None:
-    makers: dict[str, Callable[[], Contender]] = {name: partial(Told, tmp_path / name) for name in "ab"}
+    makers: dict[str, Callable[[], Contender]] = {name: partial(Telling, tmp_path / name) for name in "ab"}
     taken = take_turns(makers, 2)
     assert {name: len(mine) for name, mine in taken.items()} == {"a": 2, "b": 2}
     assert all(turn.peak_mb > 0 for mine in taken.values() for turn in mine)
@@ -109,8 +94,8 @@ def test_contenders_take_turns_in_processes_of_their_own(tmp_path: Path) -> None
     assert order == ["a", "b"] * 3
 
 
-def test_a_contender_that_fails_is_told_without_its_message(tmp_path: Path) -> None:
-    makers: dict[str, Callable[[], Contender]] = {"bad": partial(Told, tmp_path / "bad", fails=True)}
+def test_a_contender_that_fails_is_told_without_its_message() -> None:
+    makers: dict[str, Callable[[], Contender]] = {"bad": partial(Failing, "broken", 0)}
     with pytest.raises(ChartmillError, match="the measurement of bad failed: ValueError") as failure:
         take_turns(makers, 1)
     assert SECRET not in str(failure.value)
@@ -124,6 +109,6 @@ def test_the_command(run_cli: Callable[..., subprocess.CompletedProcess[str]]) -
     assert set(told["ratios"]) == {"bare_engine", "row_pipeline"} and all(told["ratios"].values())
 
 
-def test_an_unknown_shape_is_told_with_the_choices(run_cli: Callable[..., subprocess.CompletedProcess[str]]) -> None:
-    done = run_cli("bench", "job", "--shape", "huge", "--json")
-    assert done.returncode == 2 and "--shape: choices: distilbart-6-6" in done.stderr
+def test_an_unknown_shape_is_told_with_the_choices(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "job", "--shape", "huge", "--json"]) == 2
+    assert "--shape: choices: distilbart-6-6" in capfd.readouterr().err

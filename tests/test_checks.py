@@ -144,7 +144,7 @@ _PARTS += [
 
 # Derandomized: a fragment such as "-3" or "g" that comes to stand behind another sentence's number reads as one quantity with it. It takes
 # sentences without an end mark, joined by a blank and without evidence; now and then a random search finds such a row.
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(derandomize=True)
 @given(
     st.lists(st.sampled_from(_PARTS), min_size=1, max_size=14),
     st.lists(st.sampled_from([" ", "\n", ". ", "\n\n"]), min_size=14, max_size=14),
@@ -165,13 +165,11 @@ _PHRASES = [
 ]  # fmt: skip
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.lists(st.sampled_from(_PHRASES), max_size=16).map(" ".join) | st.text(max_size=80))
 def test_a_note_does_not_contradict_itself(note: str) -> None:
     assert codes(note, note, *CONTENT) == []
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.lists(st.sampled_from(_PHRASES), max_size=16).map(" ".join), st.lists(st.sampled_from(_PHRASES), max_size=8).map(" ".join))
 def test_places_lie_in_their_texts_and_runs_are_alike(note: str, summary: str) -> None:
     flags = run_checks(Case(note, summary), CHECKS)
@@ -182,7 +180,6 @@ def test_places_lie_in_their_texts_and_runs_are_alike(note: str, summary: str) -
     assert run_checks(Case(note, summary), CHECKS) == flags
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(st.sampled_from(_PHRASES), min_size=1, max_size=16).map(" ".join), st.data())
 def test_sentences_with_evidence_are_never_accused(note: str, data: st.DataObject) -> None:
     spans = split_sentences(note)

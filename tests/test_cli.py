@@ -20,6 +20,7 @@ from pipeline.config import Job, load_job
 from pipeline.planning import plan_run
 from pipeline.prepare import prepare
 from pipeline.progress import Progress, Watcher, duration, show_progress
+from pipeline.quiet import QUIETED
 from tests.conftest import echo_job, note_rows, read_rows, write_notes
 
 COMMANDS = (
@@ -47,7 +48,7 @@ Chartmill = Callable[..., Done]
 def chartmill(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Chartmill]:
     """Run `chartmill …` in this process, 100 columns wide."""
     monkeypatch.setenv("COLUMNS", "100")
-    levels = {name: logging.getLogger(name).level for name in cli.QUIETED}
+    levels = {name: logging.getLogger(name).level for name in QUIETED}
 
     def run(*arguments: str | Path) -> Done:
         code = cli.main([str(argument) for argument in arguments])
@@ -112,6 +113,7 @@ def test_help_needs_none_of_the_heavy_packages() -> None:
 # --- a whole session in processes of its own
 
 
+@pytest.mark.slow
 def test_a_session(notes: Path, tmp_path: Path, run_cli: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     done = run_cli("run", *job(notes, tmp_path / "out"), *LENIENT, "--json")
     assert done.returncode == 0, done.stderr
@@ -156,7 +158,7 @@ def test_a_failed_run_exits_1_and_says_so_in_json_too(chartmill: Chartmill, note
     (output / "summaries").touch()
     done = chartmill("run", *job(notes, output), "--json")
     assert done.code == 1 == done.last["exit_code"]
-    assert done.last["error"].startswith("commit failed: FileExistsError (EEXIST) at transforms/store.py:")
+    assert done.last["error"].startswith("commit failed: FileExistsError (EEXIST) at transforms/private_files.py:")
     assert f"error: {done.last['error']}" in done.err and "Traceback" not in done.err
 
 

@@ -10,7 +10,7 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -41,7 +41,6 @@ def points(draw: st.DrawFn) -> list[Point]:
     return found
 
 
-@settings(deadline=None, max_examples=60)
 @given(points())
 def test_labels_are_inside_and_do_not_overlap(given_points: list[Point]) -> None:
     plot = lay_out(given_points)
@@ -54,7 +53,6 @@ def test_labels_are_inside_and_do_not_overlap(given_points: list[Point]) -> None
 
 
 @given(points())
-@settings(deadline=None, max_examples=60)
 def test_more_cost_is_further_right_and_more_quality_higher(given_points: list[Point]) -> None:
     marks = lay_out(given_points).marks
     for one, other in combinations(marks, 2):

@@ -103,6 +103,8 @@ def test_what_the_command_line_leaves_open_does_not_override(tmp_path: Path) -> 
         ("engine.threads=2", "engine.threads", 2),
         ("engine.threads=auto", "engine.threads", "auto"),
         ("engine.slots=16", "engine.slots", 16),
+        ("engine.draft=off", "engine.draft", "off"),
+        ("engine.draft=auto", "engine.draft", "auto"),
         ("engine.dtype=int8", "engine.dtype", "int8"),
         ("output.encryption.kms_key=alias/notes", "output.encryption.kms_key", "alias/notes"),
         ("run.max_minutes=null", "run.max_minutes", None),

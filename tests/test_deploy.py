@@ -20,6 +20,7 @@ from pipeline.config import Job, load_job
 from pipeline.metrics import NAMESPACE, emf_line, run_metrics
 from pipeline.sagemaker import request_for
 from pipeline.sagemaker_rules import shape_errors
+from transforms.audit import AUDIT
 
 ROOT = Path(__file__).resolve().parent.parent
 DEPLOY = ROOT / "deploy"
@@ -123,7 +124,10 @@ def test_the_bucket_is_private(stack: dict[str, Any]) -> None:
     [rule] = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
     assert rule["ServerSideEncryptionByDefault"] == {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": {"GetAtt": "Key.Arn"}}
     denied = stack["Resources"]["BucketPolicy"]["Properties"]["PolicyDocument"]["Statement"]
-    assert {"Bool": {"aws:SecureTransport": "false"}} in [s["Condition"] for s in denied] and {s["Effect"] for s in denied} == {"Deny"}
+    assert {"Bool": {"aws:SecureTransport": "false"}} in [s.get("Condition") for s in denied] and {s["Effect"] for s in denied} == {"Deny"}
+    [kept_for_good] = [s for s in denied if "s3:DeleteObject" in actions(s)]
+    assert kept_for_good["Resource"] == {"Sub": f"${{Bucket.Arn}}/out/{AUDIT}/*"} and "s3:DeleteObjectVersion" in actions(kept_for_good)
+    assert (kept_for_good["Principal"], "Condition" in kept_for_good) == ("*", False)
     kept = {"Key", "Bucket", "Repository", "LogGroup"}
     assert {name for name, r in stack["Resources"].items() if r.get("DeletionPolicy") == "Retain"} == kept
 
@@ -240,7 +244,9 @@ def test_the_readmes_commands_exist() -> None:
     from pipeline.cli import app
 
     root: Any = get_command(app)
-    lines = [line for block in re.findall(r"```(?:sh)?\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
+    blocks = re.findall(r"```(?:sh)?\n(.*?)```", README, re.DOTALL)
+    # What follows after -- is for Beam.
+    lines = [line.partition(" -- ")[0] for block in blocks for line in re.sub(r"\\\n *", "", block).splitlines()]
     lines += re.findall(r"`(chartmill [^`]+)`", README)
     commands = [
         shlex.split(line[line.index("chartmill ") :], comments=True) for line in lines if re.search(r"(?:^|\s)chartmill [a-z]", line)

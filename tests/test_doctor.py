@@ -285,7 +285,7 @@ def test_the_command(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     said = json.loads(capfd.readouterr().out.splitlines()[-1])
     assert said["exit_code"] == 0 and {check["status"] for check in said["checks"]} <= {"ok", "warning"}
     assert cli.main([*arguments, "--set", "run.runner=NoSuchRunner"]) == 1
-    assert "-> choices" in capfd.readouterr().out
+    assert "-> set run.runner" in capfd.readouterr().out
 
 
 def test_nothing_private_is_told(tmp_path: Path, canaries: Canaries, said: Any, capfd: pytest.CaptureFixture[str]) -> None:

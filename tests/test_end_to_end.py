@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +19,7 @@ from pipeline.prepare import prepare
 from pipeline.publish import publish
 from pipeline.run import Outcome, run_job
 from schemas.errors import ConfigurationError
-from tests.conftest import all_rows, echo_job, free_port, note_rows, read_rows, wait_for_port, write_notes
+from tests.conftest import all_rows, echo_job, note_rows, read_rows, write_notes, write_three_files
 
 LENIENT = "gate.max_quarantined_share=1"
 
@@ -41,6 +35,10 @@ def run_and_read(job: Job, **options: Any) -> dict[str, list[dict[str, Any]]]:
 
 @pytest.fixture
 def messy(notes_folder: Path) -> Path:
+    return messed_up(notes_folder)
+
+
+def messed_up(notes_folder: Path) -> Path:
     """The three files and: a duplicate, a blank text, a corrupt and an empty file."""
     write_notes(notes_folder / "d.parquet", [note_rows(1)[0], {"note_id": "blank", "text": " "}, *note_rows(3, 100)])
     (notes_folder / "e.parquet").write_bytes(b"not parquet")
@@ -48,14 +46,15 @@ def messy(notes_folder: Path) -> Path:
     return notes_folder
 
 
-@pytest.fixture
-def straight(messy: Path, tmp_path: Path) -> dict[str, list[dict[str, Any]]]:
-    """What plain function calls give."""
-    prepared = prepare(echo_job(messy, tmp_path / "straight", LENIENT))
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
+    """What plain function calls give of the messy notes."""
+    folder = tmp_path_factory.mktemp("straight")
+    prepared = prepare(echo_job(messed_up(write_three_files(folder / "notes")), folder / "out", LENIENT))
     plan = plan_run(prepared.store, prepared.version, "straight", prepared.plan_settings(), prepared.said_in_plan())
     run_directly(prepared, plan)
     assert publish(prepared.store).released
-    return all_rows(tmp_path / "straight")
+    return all_rows(folder / "out")
 
 
 def test_every_note_is_accounted_for(messy: Path, tmp_path: Path) -> None:
@@ -86,48 +85,10 @@ def test_replayed_bundles_change_nothing(messy: Path, tmp_path: Path, straight: 
     assert run_and_read(job, beam_options=["--direct_runner_bundle_repeat=1"]) == straight
 
 
+@pytest.mark.slow
 def test_several_processes_equal_function_calls(messy: Path, tmp_path: Path, straight: dict[str, Any]) -> None:
     job = echo_job(messy, tmp_path / "out", LENIENT)
     assert run_and_read(job, beam_options=["--direct_running_mode=multi_processing", "--direct_num_workers=2"]) == straight
-
-
-@contextmanager
-def beam_service(module: str, port_option: str) -> Iterator[int]:
-    """A Beam service in a process group of its own; it starts `python` by name, so this environment comes first on PATH."""
-    port = free_port()
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    command = [sys.executable, "-m", f"apache_beam.runners.{module}", f"{port_option}={port}"]
-    service = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "PATH": path}, start_new_session=True
-    )
-    try:
-        wait_for_port(port)
-        yield port
-    finally:
-        os.killpg(service.pid, signal.SIGKILL)
-        service.wait()
-
-
-@pytest.fixture
-def worker_pool() -> Iterator[int]:
-    """An external worker, as a cluster would run it."""
-    with beam_service("worker.worker_pool_main", "--service_port") as port:
-        yield port
-
-
-@pytest.fixture
-def job_server() -> Iterator[int]:
-    with beam_service("portability.local_job_service_main", "--port") as port:
-        yield port
-
-
-@pytest.mark.timeout(120)
-def test_portable_runner_equals_function_calls(
-    messy: Path, tmp_path: Path, straight: dict[str, Any], worker_pool: int, job_server: int
-) -> None:
-    job = echo_job(messy, tmp_path / "out", LENIENT, **{"run.runner": "PortableRunner"})
-    options = [f"--job_endpoint=127.0.0.1:{job_server}", "--environment_type=EXTERNAL", f"--environment_config=127.0.0.1:{worker_pool}"]
-    assert run_and_read(job, beam_options=options) == straight
 
 
 def test_running_again_does_nothing(messy: Path, tmp_path: Path) -> None:
@@ -246,8 +207,10 @@ def test_amendments_equal_one_run_over_everything(notes_folder: Path, tmp_path: 
         assert one[key] == two[key]
 
 
-def test_two_runs_at_once(notes_folder: Path, tmp_path: Path) -> None:
-    output, outcomes = tmp_path / "out", []
+def test_two_runs_at_once(tmp_path: Path) -> None:
+    notes_folder, output, outcomes = tmp_path / "notes", tmp_path / "out", []
+    write_notes(notes_folder / "a.parquet", note_rows(20))
+    write_notes(notes_folder / "b.parquet", note_rows(10, 20))
     common = {"engine.delay_ms": 3, "run.sweep_after_minutes": 60}
     jobs = [echo_job(notes_folder, output, **{"engine.shard_notes": size, **common}) for size in (10, 7)]
     threads = [threading.Thread(target=lambda j=job: outcomes.append(run_job(j))) for job in jobs]
@@ -257,7 +220,7 @@ def test_two_runs_at_once(notes_folder: Path, tmp_path: Path) -> None:
         thread.join()
     assert len(outcomes) == 2
     assert publish(prepare(jobs[0]).store, sweep_after_s=0).released
-    assert Counter(r["note_id"] for r in read_rows(output, "summaries")) == Counter(r["note_id"] for r in note_rows(70))
+    assert Counter(r["note_id"] for r in read_rows(output, "summaries")) == Counter(r["note_id"] for r in note_rows(30))
 
 
 def test_max_minutes_stops_between_shards_and_goes_on(notes_folder: Path, tmp_path: Path) -> None:

@@ -26,44 +26,45 @@ VITAL SIGNS: BP 118/76, HR 66, SpO2 99%, Weight 150 lbs, Resp rate 14
 PROCEDURES:
 2031-01-20: Skin prick test
 """
+# The keys are those of the collections, in another order: no run of words is theirs.
 SYNTHEA: dict[str, Any] = {
-    "age": 41,
-    "sex": "female",
-    "visit_date": "2031-02-03",
-    "reason": "Sneezing",
-    "problems": [{"name": "Allergic rhinitis", "text": "hay fever"}, {"name": "History of shingles", "text": "history of shingles"}],
+    "family_history": ["glaucoma"],
+    "negated": [],
+    "procedures": [{"date": "2031-01-20", "name": "Skin prick test"}],
+    "labs": [],
+    "vitals": {"weight_kg": 68.2, "spo2": 99, "heart_rate": 66, "bp_diastolic": 76, "bp_systolic": 118},
+    "allergies": ["latex"],
     "medications": [
         {
-            "name": "Cetirizine",
-            "strength": "10 MG",
-            "route": "PO",
-            "frequency": "at bedtime",
-            "frequency_text": "nightly",
             "status": "active",
+            "frequency_text": "nightly",
+            "frequency": "at bedtime",
+            "route": "PO",
+            "strength": "10 MG",
+            "name": "Cetirizine",
         }
     ],
-    "allergies": ["latex"],
-    "vitals": {"bp_systolic": 118, "bp_diastolic": 76, "heart_rate": 66, "spo2": 99, "weight_kg": 68.2},
-    "labs": [],
-    "procedures": [{"name": "Skin prick test", "date": "2031-01-20"}],
-    "negated": [],
-    "family_history": ["glaucoma"],
+    "problems": [{"text": "hay fever", "name": "Allergic rhinitis"}, {"text": "history of shingles", "name": "History of shingles"}],
+    "reason": "Sneezing",
+    "visit_date": "2031-02-03",
+    "sex": "female",
+    "age": 41,
 }
-DRUG_LINE = "MEDICATIONS:\n- Timolol 0.5% BID\n- Travoprost nightly\n"
+DRUG_LINE = "MEDICATIONS:\n- Betaxolol 0.25% BID\n- Tafluprost nightly\n"
 GLAUCOMA: dict[str, Any] = {
     "medications": [
-        {"name": "Timolol", "strength": ["0.5%"], "frequency": ["BID"]},
-        {"name": "Travoprost", "frequency": ["nightly"]},
-        {"name": "*****", "route": ["**"], "stop": ["held"]},
+        {"frequency": ["BID"], "strength": ["0.25%"], "name": "Betaxolol"},
+        {"frequency": ["nightly"], "name": "Tafluprost"},
+        {"stop": ["held"], "route": ["**"], "name": "*****"},
     ]
 }
 GLAUCOMA_SPANS = [
-    {"start": DRUG_LINE.index(text), "end": DRUG_LINE.index(text) + len(text), "label": label, "text": text}
+    {"text": text, "label": label, "end": DRUG_LINE.index(text) + len(text), "start": DRUG_LINE.index(text)}
     for label, text in (
-        ("DRUG", "Timolol"),
-        ("STRENGTH", "0.5%"),
+        ("DRUG", "Betaxolol"),
+        ("STRENGTH", "0.25%"),
         ("FREQUENCY", "BID"),
-        ("DRUG", "Travoprost"),
+        ("DRUG", "Tafluprost"),
         ("FREQUENCY", "nightly"),
         ("DRUG USE", "MEDICATIONS"),
     )
@@ -72,37 +73,37 @@ CASE = "A 33-year-old woman felt faint after taking oral zopiclone."
 PHEE: dict[str, Any] = {
     "events": [
         {
-            "event_type": "Adverse_event",
-            "age": ["33-year-old"],
-            "sex": ["woman"],
-            "drug": ["zopiclone"],
-            "route": ["oral"],
-            "effect": ["faint"],
             "negated": False,
+            "effect": ["faint"],
+            "route": ["oral"],
+            "drug": ["zopiclone"],
+            "sex": ["woman"],
+            "age": ["33-year-old"],
+            "event_type": "Adverse_event",
         }
     ]
 }
 PHEE_PUBLISHED: dict[str, Any] = {
-    "context": CASE,
     "annotations": [
         {
             "events": [
                 {
+                    "Effect": {"start": [[20, 25]], "text": [["felt", "faint"]]},
+                    "Treatment": {"Route": {"start": [[44]], "text": [["oral"]]}, "Drug": {"start": [[49]], "text": [["zopiclone"]]}},
                     "Subject": {
-                        "text": [["A 33-year-old woman"]],
+                        "Gender": {"start": [[14]], "text": [["woman"]]},
+                        "Age": {"start": [[2]], "text": [["33-year-old"]]},
                         "start": [[0]],
-                        "Age": {"text": [["33-year-old"]], "start": [[2]]},
-                        "Gender": {"text": [["woman"]], "start": [[14]]},
+                        "text": [["A 33-year-old woman"]],
                     },
-                    "Treatment": {"Drug": {"text": [["zopiclone"]], "start": [[49]]}, "Route": {"text": [["oral"]], "start": [[44]]}},
-                    "Effect": {"text": [["felt", "faint"]], "start": [[20, 25]]},
                 }
             ]
         }
     ],
+    "context": CASE,
 }
-NEISS: dict[str, Any] = {"age_value": 9, "age_unit": "years", "sex": "Male", "diagnosis": "Contusions, Abrasions", "body_part": "Knee"}
-VAERS: dict[str, Any] = {"age_in_text": 1, "age_field": 1.5, "sex": "F", "symptoms": ["Pyrexia"]}
+NEISS: dict[str, Any] = {"body_part": "Knee", "diagnosis": "Contusions, Abrasions", "sex": "Male", "age_unit": "years", "age_value": 9}
+VAERS: dict[str, Any] = {"symptoms": ["Warmth"], "sex": "F", "age_field": 1.5, "age_in_text": 1}
 
 
 def scored(name: str, gold: Any, text: str) -> Tally:
@@ -150,8 +151,8 @@ def test_synthea_finds_each_error(where: tuple[Any, ...], wrong: Any, field: str
 
 
 def test_synthea_knows_what_is_denied_and_stopped() -> None:
-    drug = {"name": "Naproxen", "strength": None, "route": None, "frequency": None, "frequency_text": None, "status": "discontinued"}
-    gold = SYNTHEA | {"negated": ["wheeze"], "medications": [drug], "labs": [{"name": "Sodium", "value": 138.0, "unit": "mmol/L"}]}
+    drug = {"status": "discontinued", "frequency_text": None, "frequency": None, "route": None, "strength": None, "name": "Naproxen"}
+    gold = SYNTHEA | {"negated": ["wheeze"], "medications": [drug], "labs": [{"unit": "mmol/L", "value": 138.0, "name": "Sodium"}]}
     told = match("synthea", gold, CLINIC)[2]
     assert told["absent", "missed"] == told["historical", "missed"] == 1
     assert scored("synthea", gold, CLINIC).gold["labs.unit"] == 1

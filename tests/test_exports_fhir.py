@@ -9,7 +9,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 
@@ -245,7 +245,6 @@ def test_quantities_are_plain_numbers(text: str, value: float | None) -> None:
     assert (quantity(text) or {"value": None})["value"] == value
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.text(st.characters(codec=None), max_size=40))
 def test_any_text_gives_valid_resources(words: str) -> None:
     """Whatever characters a note has: control characters, lone surrogates, mark-up."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import ChartmillError
@@ -125,7 +125,6 @@ def test_csv_holds_the_same_rows() -> None:
     ]
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.text(st.characters(codec=None), max_size=60))
 def test_any_text_fits_its_columns(words: str) -> None:
     named = {"text": words * 50, "start": 0, "end": 50 * len(words), "section": words, "assertion": "present", "normal": words}

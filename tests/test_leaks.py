@@ -88,7 +88,7 @@ def into_report_html(output: Path, said: str) -> str:
 def into_commit_record(output: Path, said: str) -> str:
     rolled = next(output.glob("_runs/*/commits/rolled/*.parquet"))
     rows = pq.read_table(rolled).to_pylist()
-    rows[-1]["record"] = json.dumps({**json.loads(rows[-1]["record"]), "error": said}).encode()
+    rows[-1]["stats"] = json.dumps({**json.loads(rows[-1]["stats"]), "error": said})
     write_notes(rolled, rows)
     return rolled.relative_to(output).as_posix()
 
@@ -102,8 +102,16 @@ PLACES = (into_report_json, into_report_html, into_commit_record, into_unknown_f
 Place = Callable[[Path, str], str]
 
 
-@pytest.mark.parametrize("kind", ["id", "text", "file name"])
-@pytest.mark.parametrize("place", PLACES)
+# Each place and each kind in the fast tests, each place with each kind in the slow ones.
+KINDS_OF_DATA = ("id", "text", "file name")
+PLANTED = [
+    pytest.param(place, kind, marks=[] if row % 3 == column else pytest.mark.slow)
+    for row, place in enumerate(PLACES)
+    for column, kind in enumerate(KINDS_OF_DATA)
+]
+
+
+@pytest.mark.parametrize(("place", "kind"), PLANTED)
 def test_what_the_data_files_hold_is_found_anywhere_else(output: Path, place: Place, kind: str) -> None:
     words = read_rows(output, "summaries")[7]["summary"].split()
     said = {"id": "n000041", "text": " ".join(words[3:9]).upper(), "file name": "berg-anna-1950"}[kind]

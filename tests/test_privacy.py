@@ -183,7 +183,7 @@ def test_notes_that_fail_quote_nothing(tmp_path: Path, canaries: Canaries, said:
     assert canaries["quoted by an exception"] not in data_of(output)
 
 
-@pytest.mark.parametrize("crashes", [CRASHES["generate"], "transforms.segment.timed", "pipeline.publish.load_commits"])
+@pytest.mark.parametrize("crashes", [CRASHES["generate"], "transforms.segment.timed", "pipeline.publish.load_parts"])
 def test_a_command_that_crashes_quotes_nothing(
     crashes: str, tmp_path: Path, canaries: Canaries, said: Said, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

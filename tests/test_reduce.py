@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.tiny_models import sentences
@@ -31,7 +31,6 @@ def answers_of(counts: list[int], limit: int, new_tokens: int, overlap: int = 1)
     return summarize(passages, language, cut, ask), calls  # type: ignore[arg-type]
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(1, 80), max_size=4), st.integers(8, 60), st.integers(1, 70), st.integers(0, 3))
 def test_it_ends_and_drops_nothing_whatever_the_lengths(counts: list[int], limit: int, new_tokens: int, overlap: int) -> None:
     answers, calls = answers_of(counts, limit, new_tokens, overlap)

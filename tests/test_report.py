@@ -259,6 +259,7 @@ def _chromium(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
     return subprocess.run([find_chromium(), *flags, *arguments], capture_output=True, text=True, timeout=90, check=True)
 
 
+@pytest.mark.slow
 def test_opens_in_a_browser_without_network(tmp_path: Path) -> None:
     report = tmp_path / "report.html"
     report.write_text(render_report(example()), encoding="utf-8")

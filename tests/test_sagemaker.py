@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.cli import main
 from pipeline.config import Job, load_job
 from pipeline.sagemaker import request_for, send
 from pipeline.sagemaker_request import container_arguments, create_request, differing_keys, job_name
@@ -194,13 +193,13 @@ def test_senders_differ_in_the_name_only() -> None:
     assert plain == scheduler == steps == pipelines
 
 
-def test_the_commands(run_cli: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+def test_the_commands(capfd: pytest.CaptureFixture[str]) -> None:
     config = ("--config", str(EXAMPLE))
-    rendered = run_cli("sagemaker", "render", *config, "--name", "night-1")
-    assert rendered.returncode == 0 and json.loads(rendered.stdout) == create_request(example(), "night-1")
-    refused = run_cli("sagemaker", "preflight", *config, "--set", "sagemaker.network_isolation=true", "--json")
-    assert refused.returncode == 2 and "REFUSED network isolation is off" in refused.stdout
-    assert json.loads(refused.stdout.splitlines()[-1])["exit_code"] == 2
+    assert main(["sagemaker", "render", *config, "--name", "night-1"]) == 0
+    assert json.loads(capfd.readouterr().out) == create_request(example(), "night-1")
+    assert main(["sagemaker", "preflight", *config, "--set", "sagemaker.network_isolation=true", "--json"]) == 2
+    told = capfd.readouterr().out
+    assert "REFUSED network isolation is off" in told and json.loads(told.splitlines()[-1])["exit_code"] == 2
 
 
 @pytest.fixture

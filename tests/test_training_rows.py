@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.training.batches import BatchStream, cut_batches, plan_epoch
@@ -81,7 +81,6 @@ def test_a_batch_keeps_to_its_tokens(lengths: list[tuple[int, int]], tokens: int
 
 
 @given(LENGTHS, st.sampled_from([0.25, 0.5, 1.0, 1.5, 3.0]))
-@settings(max_examples=50)
 def test_weight_says_how_often_examples_come(lengths: list[tuple[int, int]], weight: float) -> None:
     counts = np.zeros(len(lengths), dtype=int)
     for batch in plan_epoch([material(lengths, weight)], 100, seed=1, epoch=0):

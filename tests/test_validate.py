@@ -221,7 +221,7 @@ def summed(stats: RunStats) -> dict[str, tuple[int, int]]:
     return {key: (count["evaluated"], count["unexpected"]) for key, count in stats.expectations.items()}
 
 
-@pytest.mark.parametrize("size", [1, 17, 64, 400])
+@pytest.mark.parametrize("size", [pytest.param(1, marks=pytest.mark.slow), 17, pytest.param(64, marks=pytest.mark.slow), 400])
 def test_counts_merged_over_shards_equal_one_validation_of_the_whole_table(suite: Suite, validator: Validator, size: int) -> None:
     rows = dirty_rows(60 if size == 1 else 400, seed=size)
     stats = merged(validator, rows, range(size, len(rows), size))

@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.tiny_models import sentences
@@ -92,7 +92,6 @@ def spans_of(tokens: Tokenized) -> list[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@settings(max_examples=30, deadline=None)
 @given(text=texts, limit=st.integers(12, 90), overlap=st.integers(0, 4), prefix=st.sampled_from(["", "summarize: "]))
 def test_every_token_is_read_within_the_limit(family: str, text: str, limit: int, overlap: int, prefix: str) -> None:
     engine = reader(family)

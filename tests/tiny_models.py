@@ -8,8 +8,14 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+
+import pytest
 
 # The four that most tests run.
 FAMILIES = ("bart", "t5", "marian", "pegasus")
@@ -27,6 +33,11 @@ _VERBS = ("reports", "denies", "was given", "improved after", "returned with", "
 _OBJECTS = ("mild pain", "a low fever", "two tablets", "warm tea", "a new bandage", "the results", "her walker", "nothing else")
 
 
+def mostly_slow(names: Sequence[str], fast: Sequence[str] = ("bart", "t5")) -> list[Any]:
+    """Parameters for pytest: all of them in the slow tests, a few in the fast ones too."""
+    return [name if name in fast else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
 def sentences(count: int) -> list[str]:
     """Different short sentences of our own making."""
     triples = itertools.product(_SUBJECTS, _VERBS, _OBJECTS)
@@ -37,6 +48,24 @@ def sentences(count: int) -> list[str]:
 
 def make_model(family: str, folder: Path, seed: int = 0, tokenizer: Any = None) -> Path:
     """Write a model of this family with its own or this tokenizer into the folder, as `save_pretrained` does, and return it."""
+    import torch
+
+    if tokenizer is not None:
+        return _write_model(family, folder, seed, tokenizer)
+    shutil.copytree(_made(family, seed).name, folder, dirs_exist_ok=True)
+    torch.manual_seed(seed)
+    return folder
+
+
+@cache
+def _made(family: str, seed: int) -> TemporaryDirectory[str]:
+    """Each model is made once per process; tests get copies, which they may change."""
+    folder = TemporaryDirectory(prefix="tiny-model-")
+    _write_model(family, Path(folder.name), seed, None)
+    return folder
+
+
+def _write_model(family: str, folder: Path, seed: int, tokenizer: Any) -> Path:
     import torch
 
     torch.manual_seed(seed)

@@ -30,12 +30,15 @@ from transforms.engine import (
 from transforms.models import ModelFiles, model_on_this_machine
 from transforms.passages import Part, assembled, kept_summary, note_sections, whole_note
 from transforms.prompts import Passage, Prompt, Prompts, Summary, language_of, window_prompts
+from transforms.pulse import beat
 from transforms.reduce import Answer, summarize
 from transforms.segment import sentence_spans
 from transforms.selection import SelectionFormat, load_selection_format
 
 # Engines are shared by the threads of a process; generation goes one at a time, what surrounds it does not.
 _generation = threading.Lock()
+# Until the engine gives signs of life itself, between decode steps; CTranslate2 gives none.
+_SILENT_S_PER_TEXT = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,7 @@ def generate_batch(batch: NoteBatch, engine: Engine, task: SummaryTask) -> NoteB
 
     def ask(prompts: Sequence[Prompt]) -> list[Completion]:
         with _generation:
+            beat(_SILENT_S_PER_TEXT * (1 + len(prompts)))
             return engine.generate([Request(prompt.source, decode) for prompt in prompts])
 
     answers = iter(summarize([part.passage for note in parts for part in note if not part.kept], language, cut, ask))
@@ -207,12 +211,23 @@ def _windows(notes: Sequence[_NoteSummary]) -> list[int]:
     return count_values("windows", (note.windows for note in notes if not note.error and note.summary.text.strip()))
 
 
-class _LoadedEngine:
-    """What Shared holds: it keeps weak references, which slotted engines would not allow."""
+class LoadedEngine:
+    """An engine and the task with the model's place on this machine. Not slotted: Beam's Shared keeps weak references."""
 
     def __init__(self, engine: Engine, task: SummaryTask) -> None:
         self.engine = engine
         self.task = task
+
+
+def load_for_task(task: SummaryTask, settings: EngineSettings) -> LoadedEngine:
+    """The engine that the task needs, on this machine, which may be another than the one that planned. Raises ConfigurationError."""
+    task = replace(task, model=model_on_this_machine(task.model))
+    try:
+        engine = load_engine(bound(settings, task.model))
+    except EngineError as error:  # it names the model and the choices
+        raise ConfigurationError(str(error)) from None
+    task.check(engine)
+    return LoadedEngine(engine, task)
 
 
 class _Generate(beam.DoFn):  # type: ignore[misc]
@@ -222,19 +237,14 @@ class _Generate(beam.DoFn):  # type: ignore[misc]
         self._task = task
         self._settings = settings
         self._shared = shared
-        self._loaded: _LoadedEngine | None = None
+        self._loaded: LoadedEngine | None = None
         self._loads = 0
         self._load_counter = Metrics.counter("chartmill", "model_loads")
 
-    def _load(self) -> _LoadedEngine:
-        task = replace(self._task, model=model_on_this_machine(self._task.model))
-        try:
-            engine = load_engine(bound(self._settings, task.model))
-        except EngineError as error:  # it names the model and the choices
-            raise ConfigurationError(str(error)) from None
-        task.check(engine)
+    def _load(self) -> LoadedEngine:
+        loaded = load_for_task(self._task, self._settings)
         self._loads += 1
-        return _LoadedEngine(engine, task)
+        return loaded
 
     def setup(self) -> None:
         with guarded("loading the model"):

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from schemas.errors import ConfigurationError
 from transforms.batch import describe_error
-from transforms.store import Encryption, open_store
+from transforms.store import open_to_read
 
 KEY = "tasks.record.terminology"
 COLUMNS = ("term", "system", "code")
@@ -141,7 +141,7 @@ def _read(source: str) -> bytes:
     try:
         if source.startswith("s3://"):
             folder, _, name = source.rpartition("/")
-            return open_store(folder, Encryption("bucket")).get(name)
+            return open_to_read(folder).get(name)
         return Path(source).expanduser().read_bytes()
     except ConfigurationError:
         raise

@@ -19,7 +19,7 @@ from pipeline.evaluation.outputs import join_run
 from pipeline.evaluation.scores import BASELINE_WORDS, BASELINES, ORACLE, OURS, Figures, Scored, baseline_texts, score_systems, summed_up
 from pipeline.summarize import Summarized, job_summarizer
 from transforms.checks import INFORMATIVE
-from transforms.store import Encryption, open_store
+from transforms.store import open_to_read
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +85,7 @@ def _summaries(
 ) -> tuple[tuple[ReferencedNote, ...], tuple[Summarized, ...], Mapping[str, int], Mapping[str, Any]]:
     """The notes that count, their summaries, how many notes were left out and why, and whose summaries they are."""
     if options.output is not None:
-        # Nothing is written there, so how S3 would encrypt it does not matter.
-        joined = join_run(open_store(options.output, Encryption("bucket")), notes)
+        joined = join_run(open_to_read(options.output), notes)
         return joined.notes, joined.summaries, joined.left_out, joined.model
     summarizer = job_summarizer(job)
     identity, task = summarizer.engine.identity, summarizer.task

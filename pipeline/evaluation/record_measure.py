@@ -23,7 +23,7 @@ from pipeline.evaluation.record_values import Value
 from pipeline.prepare import prepare
 from schemas.errors import ConfigurationError
 from transforms.record import RecordSettings
-from transforms.store import Encryption, open_store
+from transforms.store import open_to_read
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +115,7 @@ def _records(
     """The notes that count, their records, and how many the finished run does not know, by why."""
     if options.output is None:
         return notes, read_records([note.text for note in notes], settings), {}
-    # Nothing is written there, so how S3 would encrypt it does not matter.
-    joined = join_records(open_store(options.output, Encryption("bucket")), notes)
+    joined = join_records(open_to_read(options.output), notes)
     return joined.notes, joined.records, joined.left_out
 
 

@@ -8,6 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.evaluation.table_lines import lost_notes, number, plain_table
+
 
 def print_records(figures: Mapping[str, Any], console: Console | None = None) -> None:
     """Fields, assertions, and everything that is counted."""
@@ -17,46 +19,30 @@ def print_records(figures: Mapping[str, Any], console: Console | None = None) ->
     console.print(headline, style="bold italic", soft_wrap=True, highlight=False, markup=False)
     console.print(_fields(figures))
     lines = [
-        f"micro F1 {_number(figures['micro_f1'])} [{_number(low)}, {_number(high)}] (95 % interval over notes)",
-        f"assertion right, of the values found: {_number(figures['assertion_accuracy'])}",
+        f"micro F1 {number(figures['micro_f1'])} [{number(low)}, {number(high)}] (95 % interval over notes)",
+        f"assertion right, of the values found: {number(figures['assertion_accuracy'])}",
         *_assertions(figures["assertions"]),
         f"values that are the note's words at their offsets: {_share(figures['grounded_share'])} of {figures['values']:,}",
-        *_counted(figures),
+        *lost_notes(figures, "without a record, all their values missed"),
     ]
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def _fields(figures: Mapping[str, Any]) -> Table:
-    table = Table(box=None, padding=(0, 1, 0, 0))
     offsets = figures["offsets"]
-    for index, column in enumerate(("field", "precision", "recall", "F1", "n", *(("F1 by offsets",) if offsets else ()))):
-        table.add_column(column, justify="right" if index else "left", no_wrap=True)
+    table = plain_table("field", "precision", "recall", "F1", "n", *(("F1 by offsets",) if offsets else ()))
     for name, scores in figures["fields"].items():
-        told = (_number(offsets["fields"].get(name, {}).get("f1")),) if offsets else ()
-        table.add_row(name, *(_number(scores[score]) for score in ("precision", "recall", "f1")), f"{scores['n']:,}", *told)
-    micro = (_number(offsets["micro_f1"]),) if offsets else ()
+        told = (number(offsets["fields"].get(name, {}).get("f1")),) if offsets else ()
+        table.add_row(name, *(number(scores[score]) for score in ("precision", "recall", "f1")), f"{scores['n']:,}", *told)
+    micro = (number(offsets["micro_f1"]),) if offsets else ()
     n = sum(scores["n"] for scores in figures["fields"].values())
-    table.add_row("all", *(_number(figures[f"micro_{score}"]) for score in ("precision", "recall", "f1")), f"{n:,}", *micro, style="bold")
+    table.add_row("all", *(number(figures[f"micro_{score}"]) for score in ("precision", "recall", "f1")), f"{n:,}", *micro, style="bold")
     return table
 
 
 def _assertions(table: Mapping[str, Mapping[str, int]]) -> list[str]:
     return [f"{gold}: " + ", ".join(f"{count:,} {ours}" for ours, count in said.items()) for gold, said in table.items()]
-
-
-def _counted(figures: Mapping[str, Any]) -> list[str]:
-    lines = []
-    if figures["failed"]:
-        reasons = ", ".join(f"{code} {count:,}" for code, count in figures["failed_reasons"].items())
-        lines.append(f"without a record, all their values missed: {figures['failed']:,} ({reasons})")
-    if figures["left_out"]:
-        lines.append("left out: " + ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in figures["left_out"].items()))
-    return lines
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.1f}"
 
 
 def _share(value: float | None) -> str:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.evaluation.scores import BASELINES, MEASURES, ORACLE
+from pipeline.evaluation.table_lines import lost_notes, number, plain_table
 
 NAMES = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeLsum": "ROUGE-Lsum", "precision": "precision", "recall": "recall", "f1": "F1"}
 
@@ -40,15 +41,8 @@ def _headline(figures: Mapping[str, Any]) -> str:
     return f"Summaries of {figures['n']:,} notes{pairs}, by {model}: percent, with 95 % intervals"
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=None, padding=(0, 1, 0, 0))
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if index else "left", no_wrap=True)
-    return table
-
-
 def _scores(figures: Mapping[str, Any]) -> Table:
-    table = _table("F1", *(NAMES[measure] for measure in MEASURES))
+    table = plain_table("F1", *(NAMES[measure] for measure in MEASURES))
     table.add_row("these summaries", *_with_ends(figures["scores"], figures["intervals"]), style="bold")
     for name, title in system_names(figures).items():
         scores = figures["oracle"] if name == ORACLE else figures["baselines"][name]
@@ -61,7 +55,7 @@ def _with_ends(scores: Mapping[str, float], intervals: Mapping[str, Sequence[flo
 
 
 def _differences(figures: Mapping[str, Any]) -> Table:
-    table = _table("ours less", *(NAMES[measure] for measure in MEASURES))
+    table = plain_table("ours less", *(NAMES[measure] for measure in MEASURES))
     titles = system_names(figures)
     for name in BASELINES:
         found = figures["differences"][name]
@@ -81,21 +75,16 @@ def _columns(figures: Mapping[str, Any]) -> list[str]:
 def _lines(figures: Mapping[str, Any]) -> list[str]:
     novelty, words = figures["novelty"], figures["words"]
     shares = ", ".join(
-        f"{order} {_number(novelty['summary'][order])} % ({_number(novelty['reference'][order])} %)" for order in novelty["summary"]
+        f"{order} {number(novelty['summary'][order])} % ({number(novelty['reference'][order])} %)" for order in novelty["summary"]
     )
-    lines = [
-        f"words: note {_number(words['note'])}, reference {_number(words['reference'])}, summary {_number(words['summary'])}",
+    return [
+        f"words: note {number(words['note'])}, reference {number(words['reference'])}, summary {number(words['summary'])}",
         f"not in the note, of the summaries (of the references): {shares}",
-        f"note words per summary word {_number(figures['compression'])}, words taken from the note {_number(figures['coverage'])} %",
-        f"flagged for a second look: {_number(figures['flags_per_100'])} of 100 summaries{_codes(figures['flag_codes_per_100'])}",
+        f"note words per summary word {number(figures['compression'])}, words taken from the note {number(figures['coverage'])} %",
+        f"flagged for a second look: {number(figures['flags_per_100'])} of 100 summaries{_codes(figures['flag_codes_per_100'])}",
         *_bert(figures["bertscore"]),
+        *lost_notes(figures, "without a summary, scored 0"),
     ]
-    if figures["failed"]:
-        reasons = ", ".join(f"{code} {count:,}" for code, count in figures["failed_reasons"].items())
-        lines.append(f"without a summary, scored 0: {figures['failed']:,} ({reasons})")
-    if figures["left_out"]:
-        lines.append("left out: " + ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in figures["left_out"].items()))
-    return lines
 
 
 def _codes(codes: Mapping[str, float]) -> str:
@@ -121,7 +110,3 @@ def verdict(figures: Mapping[str, Any]) -> str:
     if high < 0:
         return f"Worse than the best baseline ({title}): {told}. By ROUGE they are not worth their computing time."
     return f"{figures['n']:,} notes cannot tell them from the best baseline ({title}): {told}."
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.1f}"

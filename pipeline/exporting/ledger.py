@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Self
@@ -131,7 +130,9 @@ def sweep(store: Store, settings: ExportSettings, release: Release, files: Itera
     keep = {manifest_key(settings), *(file.path for file in files)}
     doomed = [entry for entry in store.list(data_folder(settings)) if entry.key not in keep]
     decided = {*release.shards, "all"}
-    gone = [e for e in doomed if e.key in retired or _shard_of(e.key) in decided or time.time() - e.modified > after_s]
+    # By the storage's own clock, which ours may be ahead of: the manifest has just been put.
+    now = store.modified(manifest_key(settings))
+    gone = [e for e in doomed if e.key in retired or _shard_of(e.key) in decided or now - e.modified >= after_s]
     for entry in gone:
         store.delete(entry.key)
     if isinstance(store, LocalStore):

@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from schemas.errors import ConfigurationError
-from transforms.store import make_private_folder
+from transforms.private_files import TEMPORARY, fsync_path, make_private_folder, replace_file
 
 CHECKPOINT, RESULT, LOG, MODEL = "checkpoint.pt", "result.json", "log.jsonl", "model"
-_TEMPORARY = ".tmp-"
 
 
 class RunFolder:
@@ -57,14 +56,7 @@ class RunFolder:
         """Let `save` write a temporary file, then give it its name."""
         target = self.path(name)
         make_private_folder(target.parent)
-        temporary = target.parent / f"{_TEMPORARY}{secrets.token_hex(8)}"
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            save(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-        _fsync(target.parent)
+        replace_file(target, save)
 
     def write_json(self, name: str, content: Any) -> None:
         self.write(name, json.dumps(content, indent=2, sort_keys=True) + "\n")
@@ -72,17 +64,17 @@ class RunFolder:
     def write_folder(self, name: str, save: Callable[[Path], Any]) -> None:
         """Let `save` fill a temporary folder, then give it its name. The one before is gone for the moment between two renames."""
         target = self.path(name)
-        temporary, old = (self.root / f"{_TEMPORARY}{secrets.token_hex(8)}" for _ in range(2))
+        temporary, old = (self.root / f"{TEMPORARY}{secrets.token_hex(8)}" for _ in range(2))
         temporary.mkdir(mode=0o700)
         save(temporary)
         for path in temporary.iterdir():
             path.chmod(0o600)
-            _fsync(path)
-        _fsync(temporary)
+            fsync_path(path)
+        fsync_path(temporary)
         if target.exists():
             target.rename(old)
         temporary.rename(target)
-        _fsync(self.root)
+        fsync_path(self.root)
         shutil.rmtree(old, ignore_errors=True)
 
     def remove(self, name: str) -> None:
@@ -108,16 +100,8 @@ class RunFolder:
 
     def _sweep(self) -> None:
         """Remove what killed runs left unfinished."""
-        for path in self.root.rglob(f"{_TEMPORARY}*"):
+        for path in self.root.rglob(f"{TEMPORARY}*"):
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
