@@ -59,8 +59,9 @@ def check_cpu_and_gpu(job: Job) -> Iterator[Finding]:
         return
     device = resolve_device(job.engine.device)
     dtype = resolve_dtype(job.engine.dtype, device, job.engine.backend)
+    named = ", where the model names no other" if job.engine.dtype == "auto" else ""
     yield ok("cpu", f"{platform.machine()}: {', '.join(telling) or 'no features known'}")
-    yield ok("number format", f"engine.dtype {job.engine.dtype} is {dtype} on this {'GPU' if device == 'cuda' else 'CPU'}")
+    yield ok("number format", f"engine.dtype {job.engine.dtype} is {dtype} on this {'GPU' if device == 'cuda' else 'CPU'}{named}")
     yield _gpu() if device == "cuda" else ok("gpu", "none in use")
 
 

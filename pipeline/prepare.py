@@ -129,7 +129,7 @@ def _prepared(job: Job, beam_options: Sequence[str]) -> PreparedJob:
         begun = None
         if job.engine.dtype == "auto":
             begun = _begun_dtype(store, lambda dtype: _version(job, suite, record, replace(said, dtype=dtype)))
-        said = replace(said, dtype=_dtype(job.engine, device, model, begun))
+        said = replace(said, dtype=_dtype(job.engine, device, task, begun))
     check_mode(job.verify.evidence)
     VerifySummaries(job.verify.checks)  # names unknown checks now rather than in a worker
     engine = _engine_settings(job, device, said.dtype, beam_options)
@@ -152,11 +152,13 @@ def _begun_dtype(store: Store, version_of: Callable[[str], str]) -> str | None:
     return newest if begun[newest] else None
 
 
-def _dtype(section: EngineSection, device: str, model: ModelFiles, begun: str | None) -> str:
+def _dtype(section: EngineSection, device: str, task: SummaryTask, begun: str | None) -> str:
     """What the weights will be in, so that provenance says what happened also where `torch` leaves a model to `generate()`."""
-    left = section.backend == "torch" and model.folder is not None and not folder_runs_natively(model.folder)
+    folder, form = task.model.folder, task.selection_format()
+    left = section.backend == "torch" and folder is not None and not folder_runs_natively(folder)
+    wanted = form.auto_dtype if section.dtype == "auto" and form and form.auto_dtype else section.dtype
     try:
-        return resolve_dtype(begun or section.dtype, device, "generate" if left else section.backend)
+        return resolve_dtype(begun or wanted, device, "generate" if left else section.backend)
     except EngineError as error:
         if begun is None:
             raise

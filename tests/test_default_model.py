@@ -8,6 +8,8 @@ import torch
 import transforms.engine
 from pipeline.default_model.folder import load_model, mark_note, summarize
 from pipeline.default_model.trainee import Vocabulary
+from pipeline.prepare import prepare
+from tests.conftest import echo_job
 
 FOLDER = Path(transforms.engine.__file__).parent / "default_model"
 MAX_BYTES = 40_000_000
@@ -70,6 +72,14 @@ def test_summary_is_part_of_the_note_and_near_the_budget(loaded, note: str) -> N
     assert len(selection.units) >= 2
     n_words, n_summary = len(note.split()), len(selection.text.split())
     assert 0.3 * min(fmt.budget_words, n_words) < n_summary < 1.3 * min(fmt.budget_words, 0.6 * n_words)
+
+
+def test_auto_is_the_number_format_that_the_model_names(tmp_path: Path) -> None:
+    """Rounded, it tells sentences of like worth apart otherwise; who wants it faster says so."""
+    dtypes = []
+    for wanted in ("auto", "bfloat16"):
+        dtypes.append(prepare(echo_job(tmp_path, tmp_path / wanted, **{"engine.backend": "torch", "engine.dtype": wanted})).engine.dtype)
+    assert dtypes == ["float32", "bfloat16"]
 
 
 def test_batched_equals_one_by_one(loaded) -> None:  # type: ignore[no-untyped-def]

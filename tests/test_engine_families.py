@@ -36,7 +36,8 @@ def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
     return folder
 
 
-SHIPPED = (([*map(pytest.param, NATIVE + OTHERS), DEFAULT], GREEDY), ([*map(pytest.param, FAMILIES + OTHERS), DEFAULT], BEAMS))
+# No beams of the default model: it writes markers by worth whatever came before, so all orders of the same markers tie.
+SHIPPED = (([*map(pytest.param, NATIVE + OTHERS), DEFAULT], GREEDY), ([*map(pytest.param, FAMILIES + OTHERS)], BEAMS))
 
 
 def load(folder: Path, **settings: Any) -> Engine:

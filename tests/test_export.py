@@ -239,7 +239,7 @@ def test_what_a_newer_run_superseded_goes(finished: Path, tmp_path: Path) -> Non
     assert run_job(echo_job(notes, out)).published.released
     outcome = exported(out, destination)
     assert outcome.resumed == 0 and outcome.swept > 0
-    assert {c["code"]["text"] for c in lines_of(destination, "Condition")} == {"sarcoid"}
+    assert {c["code"]["text"] for c in lines_of(destination, "Condition")} == {"sarcoid", "fever", "night sweats"}
     assert {entry["url"] for entry in manifest(destination)["output"]} | {"manifest.json"} == set(tree(destination / "fhir"))
     assert len(list((destination / "_exports").glob("*/fhir-*/*.json"))) == 3
     assert tree(destination / "omop") == of_omop, "another target's export is left alone"

@@ -248,7 +248,10 @@ def test_a_conversation_may_have_a_budget_of_its_own() -> None:
     assert word_budget(talk.replace("Doctor: ", "").replace("Patient: ", ""), units, fmt) == 5
 
 
-@pytest.mark.parametrize(("name", "value"), [("dialogue_words", 0), ("dialogue_share", 0.0), ("dialogue_share", 1.5)])
-def test_a_bad_budget_of_conversations_is_refused(name: str, value: float) -> None:
+BAD = [("dialogue_words", 0), ("dialogue_share", 0.0), ("dialogue_share", 1.5), ("auto_dtype", "int4")]
+
+
+@pytest.mark.parametrize(("name", "value"), BAD)
+def test_a_bad_setting_is_refused(name: str, value: object) -> None:
     with pytest.raises(ValueError, match=name):
         make_format(**{name: value})

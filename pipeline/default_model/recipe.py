@@ -92,6 +92,7 @@ class TrainSettings:
             max_new_tokens=32,
             dialogue_words=200,
             dialogue_share=0.4,
+            auto_dtype="float32",
         )
     )
 
