@@ -148,7 +148,7 @@ def test_workers_stop_when_the_run_is_stopped(cluster: Cluster, tmp_path: Path) 
     for number in range(2):
         write_notes(notes / f"{number}.parquet", note_rows(60, 60 * number))
 
-    job = dask_job(cluster, notes, output, **{"engine.delay_ms": 30})
+    job = dask_job(cluster, notes, output, **{"engine.delay_ms": 100})
     with pytest.raises(KeyboardInterrupt):
         run_job(job, watch=_After(2, _thread.interrupt_main))
     time.sleep(3)

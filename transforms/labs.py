@@ -1,4 +1,4 @@
-"""Laboratory values: "Na 138", "serum creatinine was 1.4 mg/dL", "Chloride 103.6 mmol/L, Potassium 5.0 mmol/L".
+"""Laboratory values: "Na 138", "serum creatinine was 1.4 mg/dL", "ferritin 41 ng/mL, B12 260 pg/mL".
 
 A value is a number with the name of a test before it. The name is one of a closed list, compiled for this project from common usage,
 or, where the unit is one that only a laboratory uses, whatever names an item of a list. A short name without a unit counts only beside

@@ -109,7 +109,7 @@ def read_told_procedures(page: Page, terms: Sequence[Term], context: Context, re
 
 
 def _introduced(page: Page) -> Iterator[Entity]:
-    """ "Procedures in the last two years: colonoscopy (2019-04-13); biopsy (2019-05-02)." """
+    """ "Procedures since the last visit: colonoscopy (2031-04-13); skin biopsy (2031-05-02)." """
     reach = 0
     for match in _LISTED.finditer(page.folded):
         if match.start() < reach:
