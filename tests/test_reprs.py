@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copyreg
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from importlib import import_module
 from pathlib import Path
@@ -108,7 +110,18 @@ def test_small_objects_show_no_text(canaries: Canaries) -> None:
         canaries.assert_absent(type(thing).__name__, f"{thing!r} {thing}")
 
 
-def test_guarded_keeps_the_kind_and_the_place_only(canaries: Canaries, said: Said) -> None:
+@pytest.fixture
+def whole_exceptions() -> Iterator[None]:
+    """Exceptions are pickled with traceback and context, as where Dask was imported."""
+    tblib = pytest.importorskip("tblib.pickling_support")
+    before = copyreg.dispatch_table.copy()
+    tblib.install()
+    yield
+    copyreg.dispatch_table.clear()
+    copyreg.dispatch_table.update(before)
+
+
+def test_guarded_keeps_the_kind_and_the_place_only(canaries: Canaries, said: Said, whole_exceptions: None) -> None:
     errors = [
         ValueError(canaries["text"]),
         OSError(13, "Permission denied", f"/data/{canaries['file name']}"),

@@ -113,7 +113,18 @@ def guarded(stage: str) -> Iterator[None]:
 
 
 class StageError(ChartmillError):
-    """A stage met something that it was not written for."""
+    """A stage met something that it was not written for. It has no context: that would be an error whose message quotes a note.
+
+    `raise … from None` hides a context from tracebacks only; what pickles an exception whole (tblib, which Dask brings) takes it along.
+    """
+
+    @property
+    def __context__(self) -> None:  # type: ignore[override]
+        return None
+
+    @__context__.setter
+    def __context__(self, context: BaseException | None) -> None:
+        """Runners and contextlib set it anew."""
 
 
 class StorageFailure(StageError):
