@@ -45,15 +45,14 @@ class Vocabulary:
 class Layout:
     """A marked note as token ids.
 
-    source: shape (tokens,). positions: where the markers stand, marker_ids: which they are, as tokens, numbers: by number, places: numbers
-    of the place tokens, sizes: tokens of each unit; all of shape (units,).
+    source: shape (tokens,). positions: where the markers stand, marker_ids: which they are, as tokens, numbers: by number, sizes: tokens
+    of each unit; all of shape (units,).
     """
 
     source: Tensor
     positions: Tensor
     marker_ids: Tensor
     numbers: Tensor
-    places: Tensor
     sizes: Tensor
 
 
@@ -72,7 +71,7 @@ def lay_out(
         source += [marker, vocabulary.places[place], *ids]
     source.append(vocabulary.eos)
     sizes = [len(ids) for ids in unit_ids]
-    return Layout(*(torch.tensor(values) for values in (source, positions, markers, numbers, places, sizes)))
+    return Layout(*(torch.tensor(values) for values in (source, positions, markers, numbers, sizes)))
 
 
 class Lesson(NamedTuple):
