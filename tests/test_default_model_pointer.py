@@ -40,7 +40,7 @@ def pointer_of_states(markers: list[int]) -> Pointer:
 @pytest.mark.parametrize("layers", [1, 2])
 def test_a_decoder_that_is_a_pointer_writes_by_worth_and_ends(encoder: Path, layers: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(warm_start, "_DECODER_LAYERS", layers)
-    tokenizer = cut_tokenizer(encoder, NOTES, 180, FORMAT)
+    tokenizer = cut_tokenizer(encoder, NOTES, 180, FORMAT.tokens(), FORMAT.max_source_tokens)
     vocabulary = Vocabulary.of(tokenizer, FORMAT)
     model = build_model(encoder, tokenizer, FORMAT, seed=0).eval()
     pointer = pointer_of_states(vocabulary.markers)

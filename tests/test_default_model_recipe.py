@@ -179,7 +179,7 @@ def test_long_notes_are_cut_at_a_sentence_and_merged() -> None:
 
 
 def test_cut_tokenizer_keeps_letters_specials_and_offsets(encoder: Path) -> None:
-    tokenizer = cut_tokenizer(encoder, ["cough cough zinc"], 125, FORMAT)
+    tokenizer = cut_tokenizer(encoder, ["cough cough zinc"], 125, FORMAT.tokens(), FORMAT.max_source_tokens)
     assert len(tokenizer) == 125
     encoded = tokenizer("Zinc, cough! <m3>", return_offsets_mapping=True)
     tokens = tokenizer.convert_ids_to_tokens(encoded["input_ids"])
@@ -187,11 +187,11 @@ def test_cut_tokenizer_keeps_letters_specials_and_offsets(encoder: Path) -> None
     assert encoded["offset_mapping"][1:-1] == [(0, 4), (4, 5), (6, 11), (11, 12), (13, 17)]
     assert "token_type_ids" not in encoded
     with pytest.raises(ValueError, match="n_tokens must be at least"):
-        cut_tokenizer(encoder, [], 50, FORMAT)
+        cut_tokenizer(encoder, [], 50, FORMAT.tokens(), FORMAT.max_source_tokens)
 
 
 def test_encoder_starts_where_bert_ended(encoder: Path) -> None:
-    tokenizer = cut_tokenizer(encoder, NOTES, 180, FORMAT)
+    tokenizer = cut_tokenizer(encoder, NOTES, 180, FORMAT.tokens(), FORMAT.max_source_tokens)
     model = build_model(encoder, tokenizer, FORMAT, seed=0).eval()
     bert = BertModel.from_pretrained(encoder).eval()
     full = Tokenizer.from_file(str(encoder / "tokenizer.json"))
@@ -202,7 +202,7 @@ def test_encoder_starts_where_bert_ended(encoder: Path) -> None:
 
 
 def test_training_source_is_what_the_tokenizer_makes_of_marked_text(encoder: Path) -> None:
-    tokenizer = cut_tokenizer(encoder, NOTES, 180, FORMAT)
+    tokenizer = cut_tokenizer(encoder, NOTES, 180, FORMAT.tokens(), FORMAT.max_source_tokens)
     tokenize = tokenize_with(tokenizer)
     one = make_example(Pair(NOTES[0], REFERENCE), FORMAT, tokenize, no_embeddings)
     assert one is not None

@@ -39,7 +39,7 @@ def test_the_template_holds_every_key_and_its_default() -> None:
     [
         ("fit.epoch=3", r"fit.epoch: unknown key \(did you mean epochs\?\)"),
         ("tasks.summary.objektive=x", r"tasks.summary.objektive: unknown key \(did you mean objective\?\)"),
-        ("tasks.summary.objective=write", "tasks.summary.objective: should be 'generation', 'selection', 'denoise' or 'gap_sentences'"),
+        ("tasks.summary.objective=write", "objective: should be 'generation', 'selection', 'record', 'denoise' or 'gap_sentences'"),
         ("tasks.summary.data=[]", "name at least one file"),
         ("tasks={}", "tasks: name at least one"),
         ("output=s3://bucket/x", "give a local folder"),

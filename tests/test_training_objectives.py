@@ -17,7 +17,9 @@ from pipeline.training.curriculum import materials_of
 from pipeline.training.export import save_model
 from pipeline.training.material import IGNORED, lay_out
 from pipeline.training.objective import token_loss
+from pipeline.training.pointing import is_pointer
 from pipeline.training.rows import Row
+from pipeline.training.run import train
 from pipeline.training.selecting import greedy_oracle
 from pipeline.training.settings import TrainJob
 from pipeline.training.start import Start, prepare_start
@@ -25,6 +27,7 @@ from pipeline.training.unpaired import infill, telling_sentences
 from tests.tiny_models import sentences
 from tests.training_jobs import tiny_job
 from transforms.engine import decode_settings
+from transforms.engine.loading import load_model
 from transforms.models import resolve_model
 from transforms.selection import SelectionFormat, expand_markers, load_selection_format, mark_source
 from transforms.sentences import split_sentences
@@ -176,3 +179,57 @@ def test_markers_come_once_unless_that_forbids_the_end(tmp_path: Path, family: s
     save_model(start.model, start, job.tasks["summary"], None, tmp_path / "model")
     assert decode_settings(tmp_path / "model", {}).no_repeat_ngram_size == once
     assert load_selection_format(tmp_path / "model") == start.fmt
+
+
+def pointer_job(folder: Path, **changes: Any) -> TrainJob:
+    """Of a start whose decoder reads nothing of what was written."""
+    job = tiny_job(folder, tasks__summary__objective="selection", selection__n_markers=8, **changes)
+    model = load_model(Path(job.model.start), "float32")
+    with torch.no_grad():
+        model.get_decoder().layernorm_embedding.weight.zero_()
+        model.get_decoder().layernorm_embedding.bias.zero_()
+    model.save_pretrained(job.model.start)
+    return job
+
+
+def test_the_packaged_model_is_known_for_a_pointer(tmp_path: Path) -> None:
+    model = load_model(Path(str(resolve_model("default").folder)), "float32")
+    assert is_pointer(model)
+    assert not is_pointer(start_of(tiny_job(tmp_path)).model)
+    assert not is_pointer(start_of(tiny_job(tmp_path, "t5")).model)
+
+
+def test_a_trained_pointer_is_a_pointer(tmp_path: Path) -> None:
+    job = pointer_job(tmp_path, fit__max_steps=2, fit__weight_decay=0.1)
+    before = start_of(job).model.state_dict()
+    folder = Path(train(job, "none")["model"])
+    model = load_model(folder, "float32")
+    assert is_pointer(model)
+    assert not torch.equal(model.state_dict()["model.decoder.layers.0.fc2.weight"], before["model.decoder.layers.0.fc2.weight"])
+    fmt = load_selection_format(folder)
+    assert fmt is not None and decode_settings(folder, {}).min_new_tokens == fmt.max_new_tokens // 2
+
+
+def test_a_pointer_is_not_taught_the_end(tmp_path: Path) -> None:
+    own = sentences(5)
+    job = pointer_job(tmp_path)
+    start = start_of(job)
+    _, [(_, target)] = drawn(start, job, [Row(" ".join(own), f"{own[1]} {own[4]}")])
+    assert start.points and len(target) == 2 and start.codec.end not in target
+
+
+def test_a_pointer_that_is_to_write_words_learns_as_a_whole(tmp_path: Path) -> None:
+    job = pointer_job(tmp_path, tasks__noise={"objective": "denoise", "data": [str(tmp_path / "pairs.parquet")]})
+    start = start_of(job)
+    assert not start.points
+    assert all(parameter.requires_grad for parameter in start.model.parameters())
+
+
+@pytest.mark.slow
+def test_a_pointer_that_learned_to_write_words_may_be_brief(tmp_path: Path) -> None:
+    first = pointer_job(tmp_path, fit__max_steps=1)
+    job = tiny_job(tmp_path, model__start=train(first, "none")["model"], output=str(tmp_path / "words"))
+    start = start_of(job)
+    (tmp_path / "model").mkdir()
+    save_model(start.model, start, job.tasks["summary"], None, tmp_path / "model")
+    assert decode_settings(tmp_path / "model", {}).min_new_tokens == 0

@@ -138,7 +138,7 @@ def _start(
     start: Path | None, encoder: Path, texts: Sequence[str], settings: TrainSettings
 ) -> tuple[BartForConditionalGeneration, PreTrainedTokenizerFast]:
     if start is None:
-        tokenizer = cut_tokenizer(encoder, texts, settings.n_tokens, settings.fmt)
+        tokenizer = cut_tokenizer(encoder, texts, settings.n_tokens, settings.fmt.tokens(), settings.fmt.max_source_tokens)
         return build_model(encoder, tokenizer, settings.fmt, settings.seed), tokenizer
     model, tokenizer, fmt = load_model(start)
     if fmt.tokens() != settings.fmt.tokens() or fmt.max_source_tokens != settings.fmt.max_source_tokens:

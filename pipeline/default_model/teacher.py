@@ -13,10 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
-from transformers import AutoModel
+
+from transforms.bert import Bert
 
 FloatArray = NDArray[np.float64]
 Embed = Callable[[Sequence[str]], FloatArray]
@@ -69,25 +68,8 @@ def features_of(units: Sequence[str], embed: Embed) -> Features:
 
 def embed_with(encoder: Path) -> Embed:
     """A function from texts to the mean states of their tokens in a BERT, (texts, width)."""
-    tokenizer = Tokenizer.from_file(str(encoder / "tokenizer.json"))
-    tokenizer.enable_truncation(_MAX_TOKENS)
-    tokenizer.enable_padding()
-    model = AutoModel.from_pretrained(encoder, dtype=torch.float32).eval()
-
-    @torch.inference_mode()
-    def embed(texts: Sequence[str]) -> FloatArray:
-        # Those of like length together, so that little is padding.
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        means = np.zeros((len(texts), model.config.hidden_size))
-        for start in range(0, len(texts), _UNITS_AT_ONCE):
-            rows = order[start : start + _UNITS_AT_ONCE]
-            batch = tokenizer.encode_batch([texts[i] for i in rows])
-            ids, mask = (torch.tensor([getattr(each, name) for each in batch]) for name in ("ids", "attention_mask"))
-            states = model(input_ids=ids, attention_mask=mask).last_hidden_state
-            means[rows] = ((states * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True)).numpy()
-        return means
-
-    return embed
+    bert = Bert(encoder, _MAX_TOKENS)
+    return lambda texts: bert.means(texts, _UNITS_AT_ONCE).astype(np.float64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

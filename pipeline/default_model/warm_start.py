@@ -21,7 +21,7 @@ from transforms.similarity import minilm_package
 
 _SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 _ATTENTION = (("q_proj", "self.query"), ("k_proj", "self.key"), ("v_proj", "self.value"), ("out_proj", "output.dense"))
-_POSITION_OFFSET = 2  # BART leaves its first two position rows unused
+POSITION_OFFSET = 2  # BART leaves its first two position rows unused
 _DECODER_LAYERS = 1
 _DECODER_HEADS = 4
 _MARKER_SCALE = 1.5  # length of a marker's own direction, in norms of a word
@@ -36,8 +36,10 @@ def minilm_folder() -> Path:
     return folder
 
 
-def cut_tokenizer(encoder: Path, texts: Iterable[str], n_tokens: int, fmt: SelectionFormat) -> PreTrainedTokenizerFast:
-    """Return the encoder's tokenizer with at most `n_tokens` tokens, those of `fmt` included.
+def cut_tokenizer(
+    encoder: Path, texts: Iterable[str], n_tokens: int, added: Sequence[str], max_source_tokens: int
+) -> PreTrainedTokenizerFast:
+    """Return the encoder's tokenizer with at most `n_tokens` tokens, those of `added` included.
 
     Kept: special tokens, all single characters (so nothing becomes unknown that was not), then the pieces most frequent
     in `texts`, then the encoder's own pieces in their order, which is by frequency in general English. Token order is
@@ -52,16 +54,16 @@ def cut_tokenizer(encoder: Path, texts: Iterable[str], n_tokens: int, fmt: Selec
     vocabulary = full.get_vocab(with_added_tokens=False)
     ordered = sorted(vocabulary, key=vocabulary.__getitem__)
     must = [piece for piece in ordered if piece in _SPECIALS or len(piece.removeprefix("##")) == 1]
-    room = n_tokens - len(must) - len(fmt.tokens())
+    room = n_tokens - len(must) - len(added)
     if room < 0:
         raise ValueError(f"n_tokens must be at least {n_tokens - room}, got {n_tokens}")
     optional = [piece for piece in ordered if piece not in set(must) and not piece.startswith("[unused")]
     optional.sort(key=lambda piece: (-used[piece], vocabulary[piece]))
     kept = sorted((*must, *optional[:room]), key=vocabulary.__getitem__)
-    return _tokenizer(full, kept, fmt)
+    return _tokenizer(full, kept, added, max_source_tokens)
 
 
-def _tokenizer(full: Tokenizer, kept: Sequence[str], fmt: SelectionFormat) -> PreTrainedTokenizerFast:
+def _tokenizer(full: Tokenizer, kept: Sequence[str], added: Sequence[str], max_source_tokens: int) -> PreTrainedTokenizerFast:
     ids = {piece: index for index, piece in enumerate(kept)}
     spec = json.loads(full.to_str())
     spec["model"]["vocab"] = ids
@@ -70,7 +72,7 @@ def _tokenizer(full: Tokenizer, kept: Sequence[str], fmt: SelectionFormat) -> Pr
         token["ids"] = [ids[name]]
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(json.dumps(spec)),
-        model_max_length=fmt.max_source_tokens,
+        model_max_length=max_source_tokens,
         model_input_names=["input_ids", "attention_mask"],
         bos_token="[CLS]",
         eos_token="[SEP]",
@@ -78,7 +80,7 @@ def _tokenizer(full: Tokenizer, kept: Sequence[str], fmt: SelectionFormat) -> Pr
         unk_token="[UNK]",
     )
     # Ordinary tokens, not special ones: decoding with skip_special_tokens must leave the markers in the text.
-    tokenizer.add_tokens(fmt.tokens())
+    tokenizer.add_tokens(list(added))
     return tokenizer
 
 
@@ -92,7 +94,7 @@ def build_model(encoder: Path, tokenizer: PreTrainedTokenizerFast, fmt: Selectio
         _copy_embeddings(model, bert, encoder, tokenizer, fmt)
         _allow_only(model, [*tokenizer.convert_tokens_to_ids(fmt.tokens()[: fmt.n_markers]), tokenizer.eos_token_id])
         for ours, theirs in zip(model.model.encoder.layers, bert.encoder.layer, strict=True):
-            _copy_layer(ours, theirs)
+            copy_layer(ours, theirs)
     return model
 
 
@@ -140,18 +142,23 @@ def _copy_embeddings(
     fmt: SelectionFormat,
 ) -> None:
     source = bert.embeddings
-    old_ids = Tokenizer.from_file(str(encoder / "tokenizer.json")).get_vocab()
-    words = source.word_embeddings.weight
-    shared = model.model.shared.weight
-    for token, index in tokenizer.get_vocab().items():
-        if token in old_ids:
-            shared[index] = words[old_ids[token]]
-    _start_format_tokens(shared, words, words[old_ids[":"]], tokenizer, fmt)
+    words, shared = source.word_embeddings.weight, model.model.shared.weight
+    copy_words(shared, bert, encoder, tokenizer)
+    _start_format_tokens(shared, words, shared[tokenizer.convert_tokens_to_ids(":")], tokenizer, fmt)
 
     positions = source.position_embeddings.weight + source.token_type_embeddings.weight[0]
     rows = torch.arange(fmt.max_source_tokens) % len(positions)
-    model.model.encoder.embed_positions.weight[_POSITION_OFFSET:] = positions[rows]
+    model.model.encoder.embed_positions.weight[POSITION_OFFSET:] = positions[rows]
     model.model.encoder.layernorm_embedding.load_state_dict(source.LayerNorm.state_dict())
+
+
+def copy_words(shared: Tensor, bert: Any, encoder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Give every token that the encoder knows its embedding."""
+    old_ids = Tokenizer.from_file(str(encoder / "tokenizer.json")).get_vocab()
+    words = bert.embeddings.word_embeddings.weight
+    for token, index in tokenizer.get_vocab().items():
+        if token in old_ids:
+            shared[index] = words[old_ids[token]]
 
 
 def _start_format_tokens(shared: Tensor, words: Tensor, colon: Tensor, tokenizer: PreTrainedTokenizerFast, fmt: SelectionFormat) -> None:
@@ -172,10 +179,15 @@ def _allow_only(model: BartForConditionalGeneration, ids: Sequence[int]) -> None
     model.final_logits_bias[0, list(ids)] = 0.0
 
 
-def _copy_layer(ours: Any, theirs: Any) -> None:
+def copy_attention(ours: Any, theirs: Any) -> None:
+    """Give an attention of BART the weights of a BERT layer's."""
     for target, name in _ATTENTION:
-        module = theirs.attention.get_submodule(name)
-        getattr(ours.self_attn, target).load_state_dict(module.state_dict())
+        getattr(ours, target).load_state_dict(theirs.attention.get_submodule(name).state_dict())
+
+
+def copy_layer(ours: Any, theirs: Any) -> None:
+    """Give a BART layer, but for its look at the source, the weights of a BERT layer."""
+    copy_attention(ours.self_attn, theirs)
     ours.self_attn_layer_norm.load_state_dict(theirs.attention.output.LayerNorm.state_dict())
     ours.fc1.load_state_dict(theirs.intermediate.dense.state_dict())
     ours.fc2.load_state_dict(theirs.output.dense.state_dict())

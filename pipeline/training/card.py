@@ -10,6 +10,7 @@ from pipeline.training.settings import TaskSection, TrainJob
 _OBJECTIVES = {
     "generation": "writes summaries in its own words",
     "selection": "selects sentences: it writes markers, and the summary is the marked sentences word for word",
+    "record": "writes records: tagged lines whose values it copies from the note",
     "denoise": "restores noised texts (pretraining)",
     "gap_sentences": "writes sentences that were taken out (pretraining)",
 }
@@ -41,6 +42,9 @@ _LIMITS = """## Limits
 
 
 def _use(task: TaskSection) -> str:
+    if task.objective == "record":
+        settings = "--set tasks.record.reader=both --set tasks.record.model=training/model"
+        return f"## Use\n\n    chartmill run --input notes/ --output out/ {settings}"
     prefix = f' --set "tasks.summary.prefix={task.prefix}"' if task.prefix else ""
     return f"## Use\n\n    chartmill run --input notes/ --output out/ --model training/model{prefix}"
 

@@ -11,6 +11,7 @@ from pipeline.training.folder import RunFolder
 from pipeline.training.generation import generation_material
 from pipeline.training.material import Material
 from pipeline.training.ranks import Ranks
+from pipeline.training.recording import record_material
 from pipeline.training.rows import Columns, FileFacts, Row, hold_out, read_rows
 from pipeline.training.selecting import selection_material
 from pipeline.training.settings import UNPAIRED, TaskSection, TrainJob
@@ -79,12 +80,13 @@ def reference_words(job: TrainJob, rows: Mapping[str, TaskRows]) -> int:
     return int(median(counts)) if counts else 1
 
 
-def texts_of(rows: Mapping[str, TaskRows]) -> Iterator[str]:
-    """All that is learned from."""
-    for task in rows.values():
+def texts_of(job: TrainJob, rows: Mapping[str, TaskRows]) -> Iterator[str]:
+    """All that is learned from. Records are no text, and what they hold stands in the notes."""
+    for name, task in rows.items():
+        written = job.tasks[name].objective != "record"
         for row in task.train:
             yield row.text
-            if row.reference:
+            if row.reference and written:
                 yield row.reference
 
 
@@ -105,7 +107,9 @@ def _material(name: str, rows: Sequence[Row], task: TaskSection, start: Start, s
             return generation_material(name, rows, task, start.codec, start.markers.get(name), smoothing)
         case "selection":
             assert start.fmt is not None
-            return selection_material(name, rows, task, start.codec, start.fmt)
+            return selection_material(name, rows, task, start.codec, start.fmt, ends=not start.points)
+        case "record":
+            return record_material(name, rows, task, start.codec)
         case "denoise":
             assert start.mask is not None
             return denoise_material(name, rows, task, start.codec, start.mask)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 
 from pipeline.training.batches import cut_batches
-from pipeline.training.material import Codec, Material, lay_out
+from pipeline.training.material import Codec, Material, batch_of
 from pipeline.training.objective import token_loss
 from pipeline.training.rows import Row
 from pipeline.training.settings import TaskSection
@@ -49,9 +50,12 @@ def loss_of(model: Any, materials: Sequence[Material], codec: Codec, tokens: int
     total = learned = 0.0
     for task, material in enumerate(materials):
         for batch in cut_batches(np.arange(len(material)), material.lengths, tokens):
-            drawn = [material.draw(index, np.random.default_rng([task, index])) for index in batch]
-            tensors = lay_out(drawn, codec.start, codec.pad, material.given).to(device)
+            tensors = batch_of(material, batch, codec, partial(_chance, task)).to(device)
             total += float(token_loss(model, tensors, 0.0, dtype, material.once))
             learned += tensors.learned
     model.train(training)
     return total / max(learned, 1.0)
+
+
+def _chance(task: int, index: int) -> np.random.Generator:
+    return np.random.default_rng([task, index])

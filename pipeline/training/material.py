@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ class Material:
     lengths: at most so many source and target tokens, shape (examples, 2). draw: an example's token ids; chance comes from the generator.
     given: leading target tokens that the decoder is given, so that nothing is learned from them. cut: examples that were too long.
     once: no token is written twice, which decoding sees to, so what has been written is no choice any more.
+    offered: where decoding leaves only some tokens to choose, an example's choices before each target token.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Material:
     given: int = 0
     cut: int = 0
     once: bool = False
+    offered: Callable[[int], list[NDArray[np.int64]]] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -53,12 +55,15 @@ def lengths_of(examples: Sequence[Drawn]) -> NDArray[np.int64]:
 
 @dataclass(frozen=True, slots=True)
 class Tensors:
-    """A batch. `source`, `mask`: (rows, source tokens). `decoder_input`, `labels`: (rows, target tokens), IGNORED: not learned."""
+    """A batch. `source`, `mask`: (rows, source tokens). `decoder_input`, `labels`: (rows, target tokens), IGNORED: not learned.
+    `choices`: (choices, 3), the row, the target token and the id of each token that may be written there; None: any token, anywhere.
+    """
 
     source: Tensor = field(repr=False)
     mask: Tensor = field(repr=False)
     decoder_input: Tensor = field(repr=False)
     labels: Tensor = field(repr=False)
+    choices: Tensor | None = field(default=None, repr=False)
 
     @property
     def learned(self) -> int:
@@ -71,7 +76,23 @@ class Tensors:
         return int(self.mask.sum()) + self.learned
 
     def to(self, device: torch.device) -> Tensors:
-        return Tensors(*(getattr(self, name).to(device, non_blocking=True) for name in self.__slots__))
+        values = [getattr(self, name) for name in self.__slots__]
+        moved: list[Any] = [None if value is None else value.to(device, non_blocking=True) for value in values]
+        return Tensors(*moved)
+
+
+def batch_of(material: Material, indices: Sequence[int], codec: Codec, chance: Callable[[int], np.random.Generator]) -> Tensors:
+    """Some examples of a task as a batch. `chance`: an example's own."""
+    drawn = [material.draw(index, chance(index)) for index in indices]
+    tensors = lay_out(drawn, codec.start, codec.pad, material.given)
+    if material.offered is None:
+        return tensors
+    return replace(tensors, choices=_choices(list(map(material.offered, indices))))
+
+
+def _choices(offered: Sequence[Sequence[NDArray[np.int64]]]) -> Tensor:
+    places = [(row, place, ids) for row, steps in enumerate(offered) for place, ids in enumerate(steps)]
+    return torch.from_numpy(np.concatenate([np.stack((np.full_like(i, r), np.full_like(i, p), i), axis=1) for r, p, i in places]))
 
 
 def lay_out(drawn: Sequence[Drawn], start: int, pad: int, given: int = 0) -> Tensors:

@@ -106,6 +106,9 @@ def _read(path: Path, columns: Columns) -> Iterator[Row]:
 
 
 def _string(value: Any) -> str:
+    """Records may come as JSON or as they are."""
+    if isinstance(value, dict):
+        return json.dumps(value)
     return value if isinstance(value, str) else ""
 
 

@@ -28,7 +28,7 @@ from pipeline.training.folder import LOG, MODEL, RESULT, RunFolder
 from pipeline.training.judge import check_scorer, loss_of, rouge_of_folder
 from pipeline.training.progress import ProgressLine, Standing, progress_line
 from pipeline.training.ranks import Asked, Ranks, autocast_dtype, joined
-from pipeline.training.settings import UNPAIRED, TrainJob, plain
+from pipeline.training.settings import WITHOUT_ROUGE, TrainJob, plain
 from pipeline.training.start import Start, prepare_start
 from pipeline.training.trainer import Course, StepFigures, Trainer
 from schemas.errors import ChartmillError
@@ -49,7 +49,7 @@ def train(job: TrainJob, style: str = "auto") -> dict[str, Any]:
 
     Raises ConfigurationError for what cannot be begun, Interrupted after SIGTERM or Ctrl-C.
     """
-    if job.dev.score == "rouge" and job.tasks[job.first_task].objective not in UNPAIRED:
+    if job.dev.score == "rouge" and job.tasks[job.first_task].objective not in WITHOUT_ROUGE:
         check_scorer()
     threads = usable_cores() if job.machine.threads == "auto" else job.machine.threads
     torch.set_num_threads(threads)
@@ -70,7 +70,7 @@ def train(job: TrainJob, style: str = "auto") -> dict[str, Any]:
             folder.write("config.yaml", yaml.safe_dump(plain(job), sort_keys=False))
             folder.write_json("data.json", data)
         rows = teach(job, rows, folder, ranks, threads)
-        start = prepare_start(job, files, texts_of(rows), reference_words(job, rows))
+        start = prepare_start(job, files, texts_of(job, rows), reference_words(job, rows))
         run = _Run(job, rows, start, folder, ranks, identity, threads)
         if found is not None:
             run.resume(*found)
@@ -197,7 +197,7 @@ class _Run:
         """Of the first task's summaries, if that is what counts."""
         name = self._job.first_task
         task = self._job.tasks[name]
-        if self._job.dev.score != "rouge" or task.objective in UNPAIRED or not self._dev[name]:
+        if self._job.dev.score != "rouge" or task.objective in WITHOUT_ROUGE or not self._dev[name]:
             return {}
         self._folder.write_folder(_LOOK, lambda folder: save_model(model, self._start, task, self._start.markers.get(name), folder))
         figures = rouge_of_folder(self._folder.path(_LOOK), self._dev[name], task, self._ranks.device.type, self._threads)

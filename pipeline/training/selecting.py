@@ -20,12 +20,15 @@ from transforms.selection import SelectionFormat, mark_source
 Gram = tuple[str, ...]
 
 
-def selection_material(name: str, rows: Sequence[Row], task: TaskSection, codec: Codec, fmt: SelectionFormat) -> Material:
+def selection_material(
+    name: str, rows: Sequence[Row], task: TaskSection, codec: Codec, fmt: SelectionFormat, ends: bool = True
+) -> Material:
     """Rows as token ids, the first sentence's marker drawn anew each time, so that every marker is learned.
 
+    `ends`: whether it is learned when to end. If not, what is written is cut by the word budget (`transforms/selection.py`).
     Rows whose text has fewer than two sentences, or shares no word with the reference, teach nothing and are left out.
     """
-    made = [example for row in rows if (example := _example(row, codec, fmt)) is not None]
+    made = [example for row in rows if (example := _example(row, codec, fmt, ends)) is not None]
     markers = np.array(codec.tokenizer.convert_tokens_to_ids(fmt.tokens()[: fmt.n_markers]), dtype=np.int64)
     examples = [drawn for drawn, _ in made]
 
@@ -42,7 +45,7 @@ def writes_once(codec: Codec) -> bool:
     return codec.start != codec.end
 
 
-def _example(row: Row, codec: Codec, fmt: SelectionFormat) -> tuple[Drawn, bool] | None:
+def _example(row: Row, codec: Codec, fmt: SelectionFormat, ends: bool) -> tuple[Drawn, bool] | None:
     tokenize = codec.pieces
     units = note_units(row.text, fmt, tokenize)
     chosen = greedy_oracle([row.text[start:end] for start, end in units], row.reference)
@@ -56,7 +59,7 @@ def _example(row: Row, codec: Codec, fmt: SelectionFormat) -> tuple[Drawn, bool]
     target = [marker for marker in written if marker in seen]
     if not target:
         return None
-    return (source, [*target, codec.end]), len(ids) + codec.sources.special_count > fmt.max_source_tokens
+    return (source, [*target, codec.end] if ends else target), len(ids) + codec.sources.special_count > fmt.max_source_tokens
 
 
 def greedy_oracle(units: Sequence[str], reference: str) -> list[int]:

@@ -11,9 +11,11 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from pipeline.config import Auto, DecodeSection, Section, load_sections
 
-OBJECTIVES = ("generation", "selection", "denoise", "gap_sentences")
+OBJECTIVES = ("generation", "selection", "record", "denoise", "gap_sentences")
 # What learns from texts alone.
 UNPAIRED = ("denoise", "gap_sentences")
+# What writes no summary that a reference could be laid beside.
+WITHOUT_ROUGE = (*UNPAIRED, "record")
 
 
 def _paths(value: Any) -> Any:
@@ -52,7 +54,7 @@ class FormatSection(Section):
 
 
 class TaskSection(Section):
-    objective: Literal["generation", "selection", "denoise", "gap_sentences"] = "generation"
+    objective: Literal["generation", "selection", "record", "denoise", "gap_sentences"] = "generation"
     data: Paths
     dev_data: Paths = ()
     text_column: str = "text"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from pipeline.training.material import Codec
+from pipeline.training.pointing import is_pointer, keep_pointer
 from pipeline.training.positions import extend_positions
 from pipeline.training.settings import TrainJob
 from pipeline.training.vocabulary import cut_vocabulary
@@ -19,7 +21,8 @@ from transforms.engine.loading import load_model, load_tokenizer, special_ids
 from transforms.engine.sources import limits_of
 from transforms.engine.tokens import SourceTokenizer
 from transforms.models import ModelFiles
-from transforms.selection import FORMAT_FILE, SelectionFormat, load_selection_format
+from transforms.record_lines import RECORD_TAGS
+from transforms.selection import SelectionFormat, load_selection_format
 
 _MASK = "<mask>"
 _NO_LIMIT = 100_000
@@ -32,7 +35,7 @@ class Start:
     """A model ready to be trained, in float32 on the CPU, with its tokenizer.
 
     `fmt`: of tasks that select. `selected`: whether the start was a selection model. `markers`: the decoder marker's id of every task that
-    has one. `mask`: the token that hides.
+    has one. `mask`: the token that hides. `points`: the decoder is a pointer and stays one.
     """
 
     model: Any = field(repr=False)
@@ -41,6 +44,7 @@ class Start:
     selected: bool
     markers: dict[str, int]
     mask: int | None
+    points: bool = False
 
 
 def prepare_start(job: TrainJob, files: ModelFiles, texts: Iterable[str], reference_words: int = 100) -> Start:
@@ -72,8 +76,17 @@ def prepare_start(job: TrainJob, files: ModelFiles, texts: Iterable[str], refere
     _add_tokens(model, tokenizer, fmt, [t.decoder_marker for t in job.tasks.values() if t.decoder_marker], objectives)
     if objectives - {"selection"}:
         _allow_all(model)
-    selected = (files.folder / FORMAT_FILE).is_file()
-    return Start(model, codec_of(model, tokenizer), fmt, selected, _markers(job, tokenizer), _mask_id(tokenizer))
+    points = objectives == {"selection"} and is_pointer(model)
+    if points:
+        keep_pointer(model)
+    return Start(model, codec_of(model, tokenizer), fmt, _selects(files.folder), _markers(job, tokenizer), _mask_id(tokenizer), points)
+
+
+def _selects(folder: Path) -> bool:
+    try:
+        return load_selection_format(folder) is not None
+    except ValueError as error:
+        raise ConfigurationError(f"model.start: {error}") from None
 
 
 def codec_of(model: Any, tokenizer: Any) -> Codec:
@@ -143,6 +156,9 @@ def _add_tokens(model: Any, tokenizer: Any, fmt: SelectionFormat | None, markers
         tokenizer.add_tokens([AddedToken(name, lstrip=True, normalized=False) for name in names])
     if {"denoise", "gap_sentences"} & objectives and tokenizer.mask_token_id is None:
         tokenizer.add_special_tokens({"mask_token": _MASK})
+    if "record" in objectives:
+        names = [tag for tag in RECORD_TAGS if tokenizer.convert_tokens_to_ids(tag) in (None, tokenizer.unk_token_id)]
+        tokenizer.add_tokens([AddedToken(name, lstrip=True, normalized=False) for name in names])
     if markers:
         tokenizer.add_tokens([AddedToken(name, normalized=False, special=True) for name in dict.fromkeys(markers)], special_tokens=True)
     if len(tokenizer) > known:

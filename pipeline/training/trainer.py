@@ -14,7 +14,7 @@ from torch import nn
 
 from pipeline.training.average import Average
 from pipeline.training.batches import BatchStream
-from pipeline.training.material import Codec, Material, Tensors, lay_out
+from pipeline.training.material import Codec, Material, Tensors, batch_of
 from pipeline.training.objective import token_loss
 from pipeline.training.ranks import Ranks, summed
 from pipeline.training.settings import FitSection
@@ -105,9 +105,13 @@ class Trainer:
     def _drawn(self, number: int) -> tuple[int, Tensors]:
         course = self._course
         batch = course.stream[number]
-        material = course.materials[batch.task]
-        rows = [material.draw(i, np.random.default_rng([course.seed, batch.epoch, batch.task, i])) for i in batch.examples]
-        return batch.task, lay_out(rows, course.codec.start, course.codec.pad, material.given).to(self._ranks.device)
+        drawn = batch_of(
+            course.materials[batch.task],
+            batch.examples,
+            course.codec,
+            lambda i: np.random.default_rng([course.seed, batch.epoch, batch.task, i]),
+        )
+        return batch.task, drawn.to(self._ranks.device)
 
     def _per_task(self, counts: Sequence[tuple[int, float]]) -> list[float]:
         sums = [0.0] * len(self._course.materials)
