@@ -109,7 +109,8 @@ def test_budget_is_a_share_of_a_short_note() -> None:
     ],
 )
 def test_budget_takes_the_first_and_passes_over_what_overshoots(words: list[int], budget: int, expected: list[int]) -> None:
-    assert within_budget([0, 1, 2], words, budget) == expected
+    units = [" ".join(f"{unit}x{word}" for word in range(count)) for unit, count in enumerate(words)]
+    assert within_budget([0, 1, 2], units, budget) == expected
 
 
 def test_places_name_both_ends_exactly() -> None:
@@ -255,3 +256,18 @@ BAD = [("dialogue_words", 0), ("dialogue_share", 0.0), ("dialogue_share", 1.5), 
 def test_a_bad_setting_is_refused(name: str, value: object) -> None:
     with pytest.raises(ValueError, match=name):
         make_format(**{name: value})
+
+
+def test_a_sentence_that_comes_again_is_taken_once() -> None:
+    note = "She fell at home on Monday. Pain in the left hip. She fell at home on  Monday! No fever."
+    selection = summarize("<m0> <m2> <m3> <m1>", note, make_format(budget_words=40))
+    assert selection.text == "She fell at home on Monday. Pain in the left hip. No fever."
+    assert (selection.left_out, selection.ignored) == (1, 0)
+    spans = split_sentences(note)
+    assert selection.ranked == tuple(spans[i] for i in (0, 2, 3, 1))
+    assert merge_rankings(note, [spans[:2], spans[2:]], budget=40).text == "She fell at home on Monday. Pain in the left hip. No fever."
+
+
+def test_a_sentence_repeats_what_was_taken_not_what_was_passed_over() -> None:
+    long = "The cough went away after a week of rest at home."
+    assert within_budget([0, 1, 2], ["Zinc was given.", f"{long} " * 3, long], 9) == [0, 2]

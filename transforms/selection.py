@@ -23,6 +23,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from transforms.dialogue import is_dialogue
+from transforms.redundancy import Taken
 
 FORMAT_FILE = "chartmill.json"
 FORMAT_VERSION = 1
@@ -131,7 +132,7 @@ class Selection:
     units: one per sentence kept, in that order; `text[summary_start:summary_end]` is that piece.
     fallback: the output named no unit, so the first unit was taken.
     ignored: markers of the output that were repeated, or that name no unit.
-    left_out: valid markers for which the word budget had no room.
+    left_out: valid markers for which the word budget had no room, or whose sentences nearly repeat others of the summary.
     ranked: character spans of all units named, in the order of the output.
     """
 
@@ -291,7 +292,7 @@ def expand_markers(output: str, marked: MarkedSource, text: str, fmt: SelectionF
         return Selection("", (), fallback=True)
     ranked, ignored = _read_markers(output, marked, fmt)
     budget = marked.budget_words or word_budget(text, marked.units, fmt)
-    kept = within_budget(ranked or [0], [len(text[start:end].split()) for start, end in marked.units], budget)
+    kept = within_budget(ranked or [0], [text[start:end] for start, end in marked.units], budget)
     return replace(
         select_units(text, [marked.units[index] for index in kept]),
         fallback=not ranked,
@@ -315,7 +316,7 @@ def merge_rankings(text: str, rankings: Sequence[Sequence[Span]], budget: int) -
     """
     turns = dict.fromkeys(unit for turn in zip_longest(*rankings) for unit in turn if unit)
     units = list(_disjoint(turns))
-    kept = within_budget(range(len(units)), [len(text[start:end].split()) for start, end in units], budget)
+    kept = within_budget(range(len(units)), [text[start:end] for start, end in units], budget)
     return select_units(text, [units[index] for index in kept])
 
 
@@ -328,21 +329,23 @@ def _disjoint(units: Iterable[Span]) -> Iterator[Span]:
             yield unit
 
 
-def within_budget(ranked: Sequence[int], words: Sequence[int], budget: int) -> list[int]:
+def within_budget(ranked: Sequence[int], units: Sequence[str], budget: int) -> list[int]:
     """Return those of `ranked`, in order, that fill `budget` words; never empty unless `ranked` is.
 
-    words: words of each unit, indexed by the values of `ranked`. The first is always taken; a later one is passed over
-    if taking it would leave the total further from the budget than it is now.
+    units: text of each unit, indexed by the values of `ranked`. The first is always taken; a later one is passed over if taking it would
+    leave the total further from the budget than it is now, or if it says nearly what was taken (`transforms/redundancy.py`).
     """
     kept: list[int] = []
-    total = 0
+    total, taken = 0, Taken()
     for index in ranked:
         if total >= budget:
             break
-        if kept and total + words[index] / 2 > budget:
+        words = len(units[index].split())
+        if kept and (total + words / 2 > budget or taken.repeats(units[index])):
             continue
         kept.append(index)
-        total += words[index]
+        total += words
+        taken.add(units[index])
     return kept
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 
-from transforms.engine import EngineError
+from transforms.engine import EngineError, compact_weights
 
 
 def check_folder(folder: Path) -> None:
@@ -23,6 +24,8 @@ def load_model(folder: Path, dtype: str) -> Any:
     check_folder(folder)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+    if (folder / compact_weights.FILE).is_file():
+        return _compact_model(folder, dtype)
     try:
         model, report = transformers.AutoModelForSeq2SeqLM.from_pretrained(
             folder,
@@ -39,6 +42,13 @@ def load_model(folder: Path, dtype: str) -> Any:
     if lacking:
         raise EngineError(f"engine.model: the weights in {str(folder)!r} lack {len(lacking)} tensors of the model, first {lacking[0]}")
     return model
+
+
+def _compact_model(folder: Path, dtype: str) -> Any:
+    try:
+        return compact_weights.load_compact(folder, getattr(torch, dtype))
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise EngineError(f"engine.model: {str(folder)!r} does not load as a sequence-to-sequence model: {error}") from None
 
 
 def load_tokenizer(folder: Path) -> Any:
