@@ -275,3 +275,13 @@ def test_extractiveness_bounds(source: list[str], summary: list[str]) -> None:
     assert coverage is not None and density is not None
     assert coverage == sum(word in source for word in summary) / len(summary)
     assert coverage <= density <= len(summary)
+
+
+@given(st.lists(st.sampled_from("ab"), max_size=12), st.lists(st.sampled_from("abc"), min_size=1, max_size=12))
+def test_fragments_are_the_longest_runs(source: list[str], summary: list[str]) -> None:
+    runs = {tuple(source[first:last]) for first in range(len(source)) for last in range(first + 1, len(source) + 1)}
+    lengths, start = [], 0
+    while start < len(summary):
+        lengths.append(max((n for n in range(1, len(summary) - start + 1) if tuple(summary[start : start + n]) in runs), default=0))
+        start += max(1, lengths[-1])
+    assert extractiveness(source, summary) == (sum(lengths) / len(summary), sum(length**2 for length in lengths) / len(summary))

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from schemas.record import Assertion
 from transforms.context import read_context
+from transforms.words import Words
 
 
 @pytest.mark.parametrize(
@@ -44,13 +45,13 @@ from transforms.context import read_context
 )
 def test_what_is_said(text: str, said: str | None) -> None:
     folded = text.lower()
-    assert read_context(folded).said(folded.index("asthma")) == (None if said is None else Assertion(said))
+    assert read_context(Words(folded)).said(folded.index("asthma")) == (None if said is None else Assertion(said))
 
 
 def test_what_stands_behind_a_heading_answers_nothing() -> None:
     text = "stopped aspirin all: none"
-    assert read_context(text).said(8) is Assertion.ABSENT
-    assert read_context(text, [text.index(":") + 1]).said(8) is Assertion.PRESENT
+    assert read_context(Words(text)).said(8) is Assertion.ABSENT
+    assert read_context(Words(text), [text.index(":") + 1]).said(8) is Assertion.PRESENT
 
 
 @settings(max_examples=100, deadline=None)
@@ -62,6 +63,6 @@ def test_what_stands_behind_a_heading_answers_nothing() -> None:
 )
 def test_any_text_has_scopes_within_it(pieces: list[str]) -> None:
     text = "".join(pieces)
-    context = read_context(text)
+    context = read_context(Words(text))
     for spans in (context.hypothetical, *(spans for _, spans in context.scopes)):
         assert all(0 <= start <= end <= len(text) for start, end in spans) and list(spans) == sorted(spans)

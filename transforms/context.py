@@ -9,11 +9,12 @@ statement, or after so many characters; an adjective ("possible", "prior") reach
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from schemas.record import Assertion
 from transforms.negation import find_scopes, is_within
+from transforms.words import Phrases, Words
 
 Span = tuple[int, int]
 
@@ -46,7 +47,13 @@ _TRIGGERS = {
     "|status[ -]post",
     "former": r"previous(?:ly)?|prior|past|former(?:ly)?|remote|resolved|old",
 }
-_TRIGGER = re.compile(r"(?<![\w-])(?:" + "|".join(f"(?P<{kind}>{phrases})" for kind, phrases in _TRIGGERS.items()) + r")(?![\w-])")
+_TRIGGER = Phrases(
+    r"(?<![\w-])(?:" + "|".join(f"(?P<{kind}>{phrases})" for kind, phrases in _TRIGGERS.items()) + r")(?![\w-])",
+    "as at aunt avoi both brot call can cann chil conc coul cous dad daug diff disc educ fam famh fami fath fh fhx form gran grea"
+    " h half her high his hist hx if in incr inde indi like low mate may mgf mgm migh mom moni moth neph niec not old pare past"
+    " pate pgf pgm poss pres prev prio prn prob prop ques r redu rela remo reso retu risk rule runs s scre sibl sign sist son sons"
+    " stat sugg susp the to unab uncl unle vacc watc worr woul",
+)
 # Not the history of a disease: headings, relations in time.
 _NO_TRIGGER = re.compile(
     r"(?:history|hx) of present|(?:prior|previous|previously|past) (?:to|medical|surgical|psychiatric|history|visit|\d|(?:few |two "
@@ -65,7 +72,10 @@ _BACK = {
     r"|in childhood|as a (?:child|teenager|baby)|in (?:her|his) (?:youth|twenties|thirties|teens)",
     "relative": rf"in (?:his |her |the |a |an |one |two |multiple |both |several )*{_RELATIVES}",
 }
-_BEHIND = re.compile(r"(?<![\w-])(?:" + "|".join(f"(?P<{kind}>{phrases})" for kind, phrases in _BACK.items()) + r")(?![\w-])")
+_BEHIND = Phrases(
+    r"(?<![\w-])(?:" + "|".join(f"(?P<{kind}>{phrases})" for kind, phrases in _BACK.items()) + r")(?![\w-])",
+    "appe are as be been cann deca felt had has have in is mont not now rema reso seem sinc subs was were year",
+)
 _ANSWERED = re.compile(r":[ ]?(?:no\b|none|neg(?:ative)?\b|absent|denie[sd]|not present)")
 _KINDS = {
     "family": Assertion.FAMILY, "relative": Assertion.FAMILY, "possible": Assertion.POSSIBLE, "supposed": Assertion.POSSIBLE,
@@ -82,9 +92,9 @@ _STOP = re.compile(
 _ITEM_STOP = re.compile(r"[.;:!?\n](?!\d)|,|\b(?:and|or|but|with|who|which|that|in|on|for|is|was|were|are|has|had|he|she|presents?)\b")
 # Where the scope of a trigger ends: an adjective's with its item, a condition's with its sentence, others' with their list.
 _STOPS = {"supposed": _ITEM_STOP, "former": _ITEM_STOP, "hypothetical": _SENTENCE_STOP}
-_CLAUSE_START = re.compile(r"[.;:!?,\n](?!\d)|\b(?:and|but|while|although|however|with|of|for|had|has|that)\b")
+# The last one of a stretch: what stands before it is skipped first.
+_CLAUSE_START = re.compile(r".*(?:[.;:!?,\n](?!\d)|\b(?:and|but|while|although|however|with|of|for|had|has|that)\b)", re.DOTALL)
 _DENIED = re.compile(r"\b(?:no|not|denies|denied|without|never|negative for)\b(?:(?!\bbut\b|\bwith\b)[^.;:\n]){0,45}$")
-_WORD = re.compile(r"[a-z]+")
 # Slips of typing in triggers, mended to the same length.
 _MISSPELT = {
     "deneis": "denies", "deines": "denies", "dneies": "denies", "denys": "deny ", "faimly": "family", "famliy": "family",
@@ -92,7 +102,9 @@ _MISSPELT = {
     "withuot": "without", "negaitve": "negative", "neagtive": "negative", "possbile": "possible", "resovled": "resolved",
     "mohter": "mother", "fahter": "father",
 }  # fmt: skip
-_MISSPELT_TRIGGER = re.compile(rf"\b(?:{'|'.join(_MISSPELT)})\b")
+_MISSPELT_TRIGGER = Phrases(
+    rf"\b(?:{'|'.join(_MISSPELT)})\b", "dein dene deny dnei faht faim faml fmai hiso hist hsit moht neag nega poss reso wiht with"
+)
 _REACH = 160  # characters that a trigger reaches at most
 _BACK_REACH = 60
 
@@ -111,21 +123,22 @@ class Context:
         return next((said for said, spans in self.scopes if is_within(spans, offset)), Assertion.PRESENT)
 
 
-def read_context(written: str, headings: Sequence[int] = ()) -> Context:
+def read_context(written: Words, headings: Sequence[int] = ()) -> Context:
     """The scopes of a text in lower case. Of two that overlap, the first of absent, family, possible and historical counts.
 
     `headings`: where headings end, in characters; what stands behind them answers no question.
     """
-    folded, ends = _MISSPELT_TRIGGER.sub(lambda match: _MISSPELT[match.group()], written), frozenset(headings)
+    words, ends = _mended(written), frozenset(headings)
+    folded = words.folded
     found: dict[Assertion | None, list[Span]] = {said: [] for said in (None, *_ORDER)}
-    found[Assertion.ABSENT].extend(_denied(folded))
-    for match in _TRIGGER.finditer(folded):
+    found[Assertion.ABSENT].extend(find_scopes(folded, words.runs, words.starts).denied)
+    for match in _TRIGGER.finditer(words):
         if _NO_TRIGGER.match(folded, match.start()) is None:
             kind = _KINDS.get(str(match.lastgroup))
             # What the family does not have says nothing of anybody.
             nobody = kind is Assertion.FAMILY and is_denied(folded, match.start())
             found[None if nobody else kind].append(_behind(folded, match))
-    for match in _BEHIND.finditer(folded):
+    for match in _BEHIND.finditer(words):
         found[_KINDS[str(match.lastgroup)]].append(_before(folded, match.start()))
     for match in (answer for answer in _ANSWERED.finditer(folded) if answer.start() + 1 not in ends):
         found[Assertion.ABSENT].append(_before(folded, match.start()))
@@ -140,9 +153,11 @@ def is_denied(folded: str, offset: int) -> bool:
 _ORDER = (Assertion.ABSENT, Assertion.FAMILY, Assertion.POSSIBLE, Assertion.HISTORICAL)
 
 
-def _denied(folded: str) -> Iterator[Span]:
-    words = list(_WORD.finditer(folded))
-    yield from find_scopes(folded, [word.group() for word in words], [word.start() for word in words]).denied
+def _mended(words: Words) -> Words:
+    """The same without slips of typing in triggers; they are rare, and most texts stay as they are."""
+    if _MISSPELT_TRIGGER.search(words) is None:
+        return words
+    return Words(_MISSPELT_TRIGGER.pattern.sub(lambda match: _MISSPELT[match.group()], words.folded))
 
 
 def _behind(folded: str, trigger: re.Match[str]) -> Span:
@@ -154,6 +169,5 @@ def _behind(folded: str, trigger: re.Match[str]) -> Span:
 
 def _before(folded: str, end: int) -> Span:
     start = max(0, end - _BACK_REACH)
-    for match in _CLAUSE_START.finditer(folded, start, end):
-        start = match.end()
-    return start, end
+    match = _CLAUSE_START.match(folded, start, end)
+    return match.end() if match else start, end

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from transforms.sections import Page
+from transforms.words import Phrases
 
 _ONES = [
     "one",
@@ -55,9 +56,10 @@ _DIGITS = re.compile(
     r"(?:(?P<unit>y)(?:ea)?r?s?\.?[ \n-]{0,2}(?:o(?:ld)?\b|/o\b|o\.)|(?P<short>[ymwd])[./]?[ ]?o\.?(?P<sex>[mf])?(?![a-z])"
     r"|(?P<small>m|w|d|h)(?:onth|o|eek|k|ay|our|r)s?\.?[ \n-]{1,2}old\b)"
 )
-_WORDS = re.compile(
+_WORDS = Phrases(
     rf"\b(?P<age>(?:{'|'.join(_TENS)})(?:[ -](?:{'|'.join(_ONES[:9])}))?|{'|'.join(reversed(_ONES))})[ -]{{1,2}}"
-    r"(?P<unit>year|month|week|day|hour)s?[ -]{1,2}old\b"
+    r"(?P<unit>year|month|week|day|hour)s?[ -]{1,2}old\b",
+    "eigh elev fift five fort four nine one seve six sixt ten thir thre twel twen two",
 )
 # "age: 45", "Age 45", "aged 45", "45 years of age"
 _LABEL = re.compile(r"\b(?:age(?:/sex)?[ \t]{0,3}[:=][ \t]{0,3}|aged[ ])(?P<age>\d{1,3})(?P<unit>[ ]?(?:y|m|w|d)[a-z]{0,5})?\b(?![./]\d)")
@@ -76,18 +78,20 @@ _SEX_LABEL = re.compile(
 )
 _SEX_NEAR = re.compile(rf"[^.;\n]{{0,60}}?\b(?P<sex>{_FEMALE}|{_MALE})\b")
 _SEX_LETTER = re.compile(r"(?:[ ]old)?[ ,]{0,2}/?[ ]?(?P<sex>[MF]|(?<=\d)W)\b(?!['\u2019/.])")
-_SEX_ALONE = re.compile(
+_SEX_ALONE = Phrases(
     rf"\b(?:(?:a|an|the|this|pt|patient)[ ](?:(?:is|a|an|[a-z]{{3,12}})[ ]){{0,2}}(?P<sex>{_FEMALE}|{_MALE})\b"
     rf"|(?P<first>female|male)[ ](?:patient|pt|infant|child|neonate|newborn|baby)\b)"
     r"(?![ ]{1,2}(?:physician|nurse|doctor|pharmacist|donor|partner|friend|colleague|relative|reporter|sex|genital"
-    r"|urethra|pattern|catheter|breast|who called))"
+    r"|urethra|pattern|catheter|breast|who called))",
+    "a an fema male pati pt the this",
 )
-_AGE_GROUP = re.compile(
+_AGE_GROUP = Phrases(
     r"\b(?P<age>elderly|middle[- ]aged)(?=[ ](?:[a-z]{3,12}[ ])?(?:patient|man|woman|male|female|lady|gentleman|person)\b)"
     r"|\b(?:in an?|this|of an?|case of an?|previously healthy|the)[ ](?:[a-z-]{3,14}[ ]){0,2}"
-    r"(?P<young>infant|neonate|newborn|toddler|child|adolescent|teenager)\b(?![ ](?:care|protection|health|abuse|restraint|seat))"
+    r"(?P<young>infant|neonate|newborn|toddler|child|adolescent|teenager)\b(?![ ](?:care|protection|health|abuse|restraint|seat))",
+    "case elde in midd of prev the this",
 )
-_PRONOUN = re.compile(r"\b(?:he|she)\b")
+_PRONOUN = Phrases(r"\b(?:he|she)\b", "he she")
 _TITLE = re.compile(r"\b(?P<sex>Mr|Mrs|Ms|Miss)\b\.?(?=[ ][A-Z*])")
 _TITLE_SEX = {"Mr": "male", "Mrs": "female", "Ms": "female", "Miss": "female"}
 
@@ -102,13 +106,13 @@ def read_demographics(page: Page) -> tuple[dict[str, Any] | None, dict[str, Any]
 
 def read_age_group(page: Page) -> dict[str, Any] | None:
     """An age leaf of a patient whose age is told in words only ("an elderly man", "the infant"); it has no normal form."""
-    match = next((hit for hit in _AGE_GROUP.finditer(page.folded) if not _of_relative(page.folded, hit.start(), hit.end())), None)
+    match = next((hit for hit in _AGE_GROUP.finditer(page.words) if not _of_relative(page.folded, hit.start(), hit.end())), None)
     return None if match is None else page.leaf(*match.span(match.lastgroup or 0))
 
 
 def read_sex_of_pronouns(page: Page) -> dict[str, Any] | None:
     """A sex leaf of a patient who is only called "he" or "she": the first of these, if all are alike and no relative is named."""
-    pronouns = list(_PRONOUN.finditer(page.folded))
+    pronouns = list(_PRONOUN.finditer(page.words))
     if len({match.group() for match in pronouns}) != 1 or _RELATIVE.search(page.folded):
         return None
     return page.leaf(*pronouns[0].span(), normal="female" if pronouns[0].group() == "she" else "male")
@@ -134,7 +138,7 @@ def _age(page: Page) -> tuple[int, int, str] | None:
 def _rare_ages(page: Page) -> Iterator[tuple[int, int, str]]:
     folded = page.folded
     if "old" in folded:
-        yield from (hit for match in _WORDS.finditer(folded) if (hit := _worded(page, match)))
+        yield from (hit for match in _WORDS.finditer(page.words) if (hit := _worded(page, match)))
     if "age" in folded:
         yield from (hit for match in _LABEL.finditer(folded) if (hit := _worded(page, match)))
         yield from (hit for match in _OF_AGE.finditer(folded) if (hit := _of_age(page, match)))
@@ -209,7 +213,7 @@ def _sex(page: Page, age: tuple[int, int, str] | None) -> tuple[int, int] | None
 def _described(page: Page) -> tuple[int, int] | None:
     if not any(word in page.folded for word in ("male", "man", "girl", "boy", "lady")):
         return None
-    for match in _SEX_ALONE.finditer(page.folded):
+    for match in _SEX_ALONE.finditer(page.words):
         if not _of_relative(page.folded, match.start(), match.end()):
             return match.span("sex" if match.group("sex") else "first")
     return None

@@ -18,13 +18,15 @@ from transforms.list_items import Closed
 from transforms.medications import DOSE, DURATION, FREQUENCY, ROUTE, normal_form, once_daily, read_reason
 from transforms.sections import SENTENCE_END, Page
 from transforms.terms import Term
+from transforms.words import Phrases
 
 Span = tuple[int, int]
 Entity = dict[str, Any]
 
-_PATTERNS = {"dose": DOSE, "route": ROUTE, "frequency": FREQUENCY, "duration": DURATION}
-_MEASURED = re.compile(r"(?<![\w-])(?:(?:very )?(?:high|low|moderate|standard)[- ](?:dose|dosage)s?|overdose)(?!\w)")
-_LEADING = {"dose": DOSE, "route": ROUTE, "frequency": FREQUENCY, "dose_word": _MEASURED}
+_ATTRIBUTES = ("dose", "route", "frequency", "duration")
+_MEASURED = Phrases(
+    r"(?<![\w-])(?:(?:very )?(?:high|low|moderate|standard)[- ](?:dose|dosage)s?|overdose)(?!\w)", "high low mode over stan very"
+)
 # Adjectives, which belong to what follows them.
 _OWN = re.compile(
     r"(?:very )?(?:high|low|moderate|standard)[- ](?:dose|dosage)s?|oral|topical|inhaled|nasal|sublingual|rectal|intra\w+|subcut\w+"
@@ -62,13 +64,13 @@ _BEHIND = 160  # characters behind a name that its attributes stand in
 def read_drug_mentions(page: Page, terms: Sequence[Term], context: Context, taken: Sequence[Span]) -> list[Entity]:
     """Medications, in order of the note. `taken`: characters in which no drug is looked for."""
     closed = Closed(taken)
-    drugs = [span for span in find_drugs(page.lined, page.folded, terms) if not closed.holds(span[0])]
+    drugs = [span for span in find_drugs(page, terms) if not closed.holds(span[0])]
     return list(_medications(page, context, drugs))
 
 
 def _medications(page: Page, context: Context, drugs: Sequence[Span]) -> Iterator[Entity]:
     folded = page.folded
-    leads = [_leading(folded, drugs[i - 1][1] if i else 0, start) for i, (start, _) in enumerate(drugs)]
+    leads = [_leading(page, drugs[i - 1][1] if i else 0, start) for i, (start, _) in enumerate(drugs)]
     starts = [min((span[0] for span in lead.values()), default=drug[0]) for drug, lead in zip(drugs, leads, strict=True)]
     for index, (start, end) in enumerate(drugs):
         limit = starts[index + 1] if index + 1 < len(drugs) else len(folded)
@@ -76,19 +78,19 @@ def _medications(page: Page, context: Context, drugs: Sequence[Span]) -> Iterato
         said = _said(folded, context, start, end, limit)
         if said is None:
             continue
-        spans = _trailing(folded, end, limit) | leads[index]
+        spans = _trailing(page, end, limit) | leads[index]
         yield _entity(page, (start, end), spans, said, limit)
 
 
-def _leading(folded: str, low: int, start: int) -> dict[str, Span]:
+def _leading(page: Page, low: int, start: int) -> dict[str, Span]:
     """Attributes right before a name, nothing between that says more. Behind another drug (its end: `low`) only what cannot be of",
     "that one."""
+    folded = page.folded
     found: dict[str, Span] = {}
     first = max(0, start - _BEFORE)
     first = max(first, *(folded.rfind(mark, first, start) + 1 for mark in ("\n", ". ", ";")))
-    hits = [(hit.end(), hit.start(), key) for key, pattern in _LEADING.items() for hit in pattern.finditer(folded, max(first, low), start)]
     edge = start
-    for end, begin, key in sorted(hits, reverse=True):
+    for end, begin, key in sorted(_attributes_in(page, max(first, low), start), reverse=True):
         key = key.removesuffix("_word")
         if end > edge or key in found or not _LEADS.fullmatch(folded, end, edge):
             break
@@ -99,6 +101,13 @@ def _leading(folded: str, low: int, start: int) -> dict[str, Span]:
     return found
 
 
+def _attributes_in(page: Page, start: int, end: int) -> Iterator[tuple[int, int, str]]:
+    """(end, start, what it is) of what says how a drug is given."""
+    found = {"dose": DOSE.finditer(page.folded, start, end), "route": ROUTE.finditer(page.words, start, end)}
+    found |= {"frequency": FREQUENCY.finditer(page.folded, start, end), "dose_word": _MEASURED.finditer(page.words, start, end)}
+    return ((hit.end(), hit.start(), key) for key, hits in found.items() for hit in hits)
+
+
 def _clause(folded: str, start: int, limit: int) -> int:
     stop = SENTENCE_END.search(folded, start, limit)
     limit = stop.start() if stop else limit
@@ -106,15 +115,17 @@ def _clause(folded: str, start: int, limit: int) -> int:
     return clause.start() if clause else limit
 
 
-def _trailing(folded: str, start: int, limit: int) -> dict[str, Span]:
+def _trailing(page: Page, start: int, limit: int) -> dict[str, Span]:
     """The first attribute of each kind behind a name."""
-    found: dict[str, Span] = {}
-    for key, pattern in _PATTERNS.items():
-        match = pattern.search(folded, start, limit)
-        if match:
-            found[key] = match.span()
-    changed = once_daily(folded, {key: found.get(key) for key in _PATTERNS}, start, limit)
-    return {key: span for key, span in (found | changed).items() if span}
+    folded = page.folded
+    first = {
+        "dose": DOSE.search(folded, start, limit),
+        "route": ROUTE.search(page.words, start, limit),
+        "frequency": FREQUENCY.search(folded, start, limit),
+        "duration": DURATION.search(folded, start, limit),
+    }
+    found = {key: match.span() if match else None for key, match in first.items()}
+    return {key: span for key, span in (found | once_daily(folded, found, start, limit)).items() if span}
 
 
 def _said(folded: str, context: Context, start: int, end: int, limit: int) -> Assertion | None:
@@ -131,6 +142,6 @@ def _said(folded: str, context: Context, start: int, end: int, limit: int) -> As
 def _entity(page: Page, name: Span, spans: dict[str, Span], said: Assertion, limit: int) -> Entity:
     last = max((span[1] for span in spans.values()), default=name[1])
     reason = read_reason(page.folded, max(last, name[1]), limit)
-    leaves = {key: page.leaf(*spans[key], said, normal_form(key, page.folded, spans[key])) if key in spans else None for key in _PATTERNS}
+    leaves = {key: page.leaf(*spans[key], said, normal_form(key, page.folded, spans[key])) if key in spans else None for key in _ATTRIBUTES}
     leaves["reason"] = page.leaf(*reason, said) if reason else None
     return {"name": page.leaf(*name, said), **leaves, "codes": [], "readers": ["rules"]}

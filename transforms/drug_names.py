@@ -11,7 +11,9 @@ import re
 from collections.abc import Iterator, Sequence
 
 from transforms.lexicon import word_set
+from transforms.sections import Page
 from transforms.terms import Term
+from transforms.words import Phrases, Words
 
 Span = tuple[int, int]
 
@@ -34,10 +36,10 @@ _CLASSES = (
 _SHORT = (
     r"pf[- ]?at'?s?|at's|pfats?|artificial tears?|pres(?:ervative)?[- ]free (?:artificial )?tears?|a\.? tears|pred(?: forte)?|fml|mmc"
     r"|atra|aza"
-    r"|cbz|mtx|5-?fu|ara-?c|gtn|hctz|ointments?|oflox|cipro|vanc|vanco|tobra"
+    r"|cbz|mtx|ara-?c|gtn|hctz|ointments?|oflox|cipro|vanc|vanco|tobra"
 )
 # Artificial tears; in small letters a preposition.
-_TEARS = re.compile(r"(?<![\w/*.'-])(?:PF )?AT[s']?s?(?![\w/'-])")
+_TEARS = re.compile(r"[AP](?<![\w/*.'-].)(?:(?<=P)F AT|(?<=A)T)[s']?s?(?![\w/'-])", re.DOTALL)
 _OTHERS = (
     r"refresh(?: (?:plus|optive|liquigel|tears|pm|celluvisc))?|systane(?: (?:ultra|balance|gel|complete))?|genteal|soothe(?: xp)?"
     r"|theratears|celluvisc"
@@ -47,8 +49,18 @@ _OTHERS = (
     r"|betimol|istalol|muro ?128|niacin|nicotinic acid|fish oil|omega-?3|vitamin [a-k]\d{0,2}|cytosine arabinoside|gold|fluorometholone"
     r"|retinoic acid|amoxycillin|(?:calcium|iron|zinc|magnesium|potassium) (?:supplements?|tablets?|carbonate|citrate|sulfate|sulphate)"
 )
-_WORDED = re.compile(rf"(?<![\w/*-])(?:{_OTHERS}|{_CLASSES})(?![\w])")
-_SHORTENED = re.compile(rf"(?<![\w/*.'-])(?:{_SHORT})(?![\w'/-])")
+_WORDED = Phrases(
+    rf"(?<![\w/*-])(?:{_OTHERS}|{_CLASSES})(?![\w])",
+    "ace acul amin amox anta anti ared azop barb benz beta beti bisp bron calc cell ceph chem cont cort cyto diur dure eye fish"
+    " fluo g gent gluc gm gold ifn ifna ifnb ifng il immu inte intr iopi iron ista ivig laxa loop lote lubr lute macr magn maoi"
+    " mult muro narc neur niac nico non nons nsai ocuv omeg opia opio opti oral pegi poly pota ppi ppis pres pros prot refr reti"
+    " rhop rita rock sele sero simb snri soot ssri stat ster sulf syst ther thia tric vita vyzu xiid zinc ziop",
+)
+_SHORTENED = Phrases(
+    rf"(?<![\w/*.'-])(?:{_SHORT})(?![\w'/-])",
+    "a ara arac arti at atra aza cbz cipr fml gtn hctz mmc mtx oflo oint pf pfat pred pres tobr vanc",
+)
+_FLUOROURACIL = re.compile(r"5(?<![\w/*.'-].)-?fu(?![\w'/-])", re.DOTALL)
 _STEMS = (
     "olol|prost|mab|tinib|ciclib|rafenib|parib|navir|ciclovir|cyclovir|buvir|asvir|tegravir|conazole|cillin|mycin|micin|floxacin|cycline"
     "|statin|sartan|dipine|gliptin|gliflozin|glutide|glitazone|prazole|triptan|setron|parin|xaban|gatran|caine|curium|zepam|zolam"
@@ -56,6 +68,9 @@ _STEMS = (
     "|tidine|terone|platin|rubicin|taxel|poside|tecan|trexate|mustine|fungin|quine|nidazole|vudine|tropium"
 )
 _STEM = re.compile(rf"(?<![\w-])[a-z]{{3,18}}(?:{_STEMS})(?![\w-])")
+# The last letters of a word with a stem, as many as the shortest stem has: few words have them, and only these are matched.
+_STEM_END = 3
+_STEM_ENDS = frozenset(stem[-_STEM_END:] for stem in _STEMS.split("|"))
 # Words that end like a drug and are none.
 _NO_STEM = word_set(
     "control protocol cholesterol somatostatin keystone milestone limestone person someone membrane cocaine routine marine",
@@ -92,27 +107,34 @@ _ABOUT = re.compile(
 _REACH = 40
 
 
-def find_drugs(written: str, folded: str, terms: Sequence[Term]) -> list[Span]:
-    """Characters [start, end) of the drugs that a text names, in order; none overlaps another.
+def find_drugs(page: Page, terms: Sequence[Term]) -> list[Span]:
+    """Characters [start, end) of the drugs that a note names, in order; none overlaps another.
 
-    `folded`: the text in lower case, of the same length. `terms`: those of the text. Drugs joined by a slash or a hyphen
-    are one: "dorzolamide/timolol".
+    `terms`: those of the note. Drugs joined by a slash or a hyphen are one: "dorzolamide/timolol".
     """
-    found = _joined(folded, sorted(_apart(_candidates(written, folded, terms))))
-    return [span for span in found if not _is_no_medicine(folded, span)]
+    found = _joined(page.folded, sorted(_apart(_candidates(page, terms))))
+    return [span for span in found if not _is_no_medicine(page.folded, span)]
 
 
-def _candidates(written: str, folded: str, terms: Sequence[Term]) -> Iterator[Span]:
+def _candidates(page: Page, terms: Sequence[Term]) -> Iterator[Span]:
+    folded = page.folded
     named = [(term.start, term.end) for term in terms if term.kind == "drug"]
     others = [(term.start, term.end) for term in terms if term.kind != "drug"]
     yield from (_widened(folded, span) for span in named)
-    yield from (match.span() for match in _WORDED.finditer(folded))
-    yield from (match.span() for match in _SHORTENED.finditer(folded))
-    yield from (match.span() for match in _TEARS.finditer(written))
+    yield from (match.span() for match in _WORDED.finditer(page.words))
+    yield from (match.span() for match in _SHORTENED.finditer(page.words))
+    yield from (match.span() for match in _FLUOROURACIL.finditer(folded))
+    yield from (match.span() for match in _TEARS.finditer(page.lined))
     taken = {start for start, _ in (*named, *others)}
-    for match in _STEM.finditer(folded):
+    for match in _with_stem(page.words):
         if match.start() not in taken and match.group() not in _NO_STEM:
             yield _widened(folded, match.span())
+
+
+def _with_stem(words: Words) -> Iterator[re.Match[str]]:
+    for word, start in zip(words.runs, words.starts, strict=True):
+        if word[-_STEM_END:] in _STEM_ENDS and (match := _STEM.match(words.folded, start)):
+            yield match
 
 
 def _widened(folded: str, span: Span) -> Span:

@@ -19,6 +19,7 @@ from transforms.medications import read_items
 from transforms.procedures import OPERATIONS, read_listed_procedures
 from transforms.procedures import SECTIONS as _PROCEDURES
 from transforms.sections import SENTENCE_END, Page, Section, list_body
+from transforms.words import Phrases, Words
 
 Span = tuple[int, int]
 Entity = dict[str, Any]
@@ -37,11 +38,12 @@ _STATUS = re.compile(
 _AGED = re.compile(r"(?<!\w)(?:(?:diagnosed|treated)[ ])?(?:(?:at[ ])?(?:age|aged)(?:[ ]of)?|at)[ ]\d.*", re.DOTALL)
 _ARTICLE = re.compile(r"(?:and |a |an )*")
 _ONSET = re.compile(r"(?:since|in|dx|diagnosed(?: in)?|onset|\()[ :]{0,2}(?P<year>(?:\d{1,2}/){0,2}(?:19|20)\d{2})\b")
-_ALLERGY_NONE = re.compile(
+_ALLERGY_NONE = Phrases(
     r"\b(?:nkd?f?as?\b|no (?:known |documented |reported |significant )?(?:drug |food |medication |medicine "
     r"|environmental |latex |seasonal |or |and |history of |other ){0,3}"
     r"allerg(?:y|ies)\b(?! to)(?: known\b)?|not allergic to any(?:thing| medications?)|denies (?:any )?(?:known )?(?:drug |food "
-    r"|medication )?allergies\b)"
+    r"|medication )?allergies\b)",
+    "deni nka nkas nkda nkdf nkfa no not",
 )
 _LIST_NONE = re.compile(r"[ \t*-]*(?P<none>none known|none|nil known|nil|no known|n/k|denies|negative)[ \t.]*(?:\n|$|(?=[.;]))")
 _ALLERGIC = re.compile(r"\b(?:allerg(?:ic|y|ies) to|allergies (?:are|include|includes|included))[ ](?P<list>[^.;:\n]{3,160})")
@@ -60,17 +62,19 @@ _CAUSE = re.compile(
 _CAUSED = re.compile(r"(?<=causes )[a-z][a-z -]{2,30}$")
 
 # Sentences that introduce a list of problems, of the patient or of the family.
-_HISTORY_OF = re.compile(
+_HISTORY_OF = Phrases(
     r"\b(?P<who>past medical history|medical history|pmhx?|background|family history|family medical history|fhx?)[ ]"
     r"(?:(?:is|are|was|also)[ ]){0,2}(?:(?:significant|notable|remarkable|positive)[ ]for|(?<!background )of"
-    r"|includes?|included)[ ](?:a[ ])?(?:history[ ]of[ ])?"
+    r"|includes?|included)[ ](?:a[ ])?(?:history[ ]of[ ])?",
+    "back fami fh fhx medi past pmh pmhx",
 )
 
 # Sentences that introduce a list of drugs without a heading; after a weak one only items with a dose count.
-_TAKES = re.compile(
+_TAKES = Phrases(
     r"\b(?P<strong>(?:current |home |regular |daily |her |his )medications? (?:include|includes|included|are|were"
     r"|consist of)|currently taking|currently takes|medications include[ds]?)[ :]"
-    r"|\b(?:he|she|patient|pt) (?:currently |also )?(?:takes|is (?:currently )?(?:taking|on))[ ]"
+    r"|\b(?:he|she|patient|pt) (?:currently |also )?(?:takes|is (?:currently )?(?:taking|on))[ ]",
+    "curr dail he her his home medi pati pt regu she",
 )
 
 _RELATIVES = (
@@ -118,16 +122,16 @@ def _medications(page: Page, section: Section) -> Iterator[Entity]:
 def _introduced_medications(page: Page) -> Iterator[Entity]:
     if "tak" not in page.folded and "medication" not in page.folded and " is on " not in page.folded:
         return
-    for match, end in _introductions(_TAKES, page.folded):
+    for match, end in _introductions(_TAKES, page.words):
         for item in read_items(page, cut_pieces(page.folded, match.end(), end, words=True), Assertion.PRESENT, False):
             if match.group("strong") or item["dose"]:
                 yield item
 
 
-def _introductions(pattern: re.Pattern[str], folded: str) -> Iterator[tuple[re.Match[str], int]]:
+def _introductions(phrases: Phrases, words: Words) -> Iterator[tuple[re.Match[str], int]]:
     """Matches and where the list behind each ends: with its sentence. A match inside the sentence of the one before is part of that."""
-    reach = 0
-    for match in pattern.finditer(folded):
+    folded, reach = words.folded, 0
+    for match in phrases.finditer(words):
         if match.start() >= reach:
             limit = min(len(folded), match.end() + MAX_SENTENCE)
             stop = SENTENCE_END.search(folded, match.end(), limit)
@@ -142,7 +146,7 @@ def _allergies(page: Page, section: Section) -> Iterator[Entity]:
         yield _no_allergy(page, none.span("none"))
         return
     for sentence in item_sentences(page, start, end):
-        if not _ALLERGY_NONE.search(page.folded, sentence.start, sentence.end):
+        if not _ALLERGY_NONE.pattern.search(page.folded, sentence.start, sentence.end):
             yield from _substances(page, sentence.start, sentence.end)
 
 
@@ -194,7 +198,7 @@ def _mentioned_allergies(page: Page) -> Iterator[Entity]:
     folded = page.folded
     if "allerg" not in folded and "nk" not in folded:
         return
-    for match in _ALLERGY_NONE.finditer(folded):
+    for match in _ALLERGY_NONE.finditer(page.words):
         yield _no_allergy(page, match.span())
     for match in _ALLERGIC.finditer(folded):
         listed = stripped(folded, *match.span("list"))
@@ -256,9 +260,7 @@ def _problem(page: Page, start: int, end: int, said: Assertion | None) -> Entity
 def _introduced_problems(page: Page) -> Iterator[Entity]:
     """ "Past medical history of asthma, gout and a stroke, who presents ...": read up to the first piece that is prose."""
     folded = page.folded
-    if "history" not in folded and "pmh" not in folded and "background" not in folded and "fh" not in folded:
-        return
-    for match, end in _introductions(_HISTORY_OF, folded):
+    for match, end in _introductions(_HISTORY_OF, page.words):
         if is_denied(folded, match.start()):
             continue
         said = Assertion.FAMILY if match.group("who").startswith("f") else None

@@ -49,6 +49,7 @@ _NAMES = (
     "|zinc|copper"
 )
 _KNOWN = frozenset(_NAMES.split("|"))
+_LAST_WORDS = frozenset(name.split()[-1] for name in _KNOWN)
 # These mean other things too.
 _WEAK = word_set(
     "na k cl ca cr mg mag pt ph hb trop sugar protein urea anc bands alt", "ast alp tg ck lh iga phos plt iron zinc copper lithium k+"
@@ -81,8 +82,9 @@ _UNIT = re.compile(
     r"|(?:x[ ]?)?10(?:\^|\*|e)?(?:3|6|9|12)[ ]?/[ ]?(?:µl|μl|ul|l|mm3)|(?:k|m|thou|mil)[ ]?/[ ]?(?:µl|μl|ul|mm3|cumm)"
     r"|/[ ]?(?:µl|μl|ul|ml|mm3|hpf|cumm)|mm[ ]?hg|seconds|secs?|fl|pg|%)(?![\w/])"
 )
+# What opens it is rare in a text, so that the engine skips fast; what stands before is looked at afterwards.
 _NUMBER = re.compile(
-    r"(?<![\w.,/:+-])(?P<value>(?:[<>\u2264\u2265][ ]?)?(?:\d{1,3}(?:,\d{3})+|\d{1,7})(?:\.\d{1,4})?)"
+    r"(?P<value>[<>\u2264\u2265\d](?<![\w.,/:+-].)(?:(?<=\d)|(?<=[<>\u2264\u2265])[ ]?\d)(?:\d{0,2}(?:,\d{3})+|\d{0,6})(?:\.\d{1,4})?)"
     r"(?![\w:-]|[.,]\d|[ ]?/(?![ ]?(?:µl|μl|ul|ml|mm3|hpf|cumm)))"
 )
 # A number in front of one of these is no result: "iron 65 mg", "PT 3 times a week".
@@ -142,11 +144,12 @@ def _name(folded: str, start: int, end: int, unit: str | None) -> Span | None:
     known = _known(folded, named) or (_known(folded, _run(folded, _less_marks(folded, words))) if unit else None)
     if known:
         return known if unit != "%" or _SHARES.search(folded, *known) else None
-    telling = unit is not None and not _COMMON_UNIT.match(unit)
+    if unit is None or _COMMON_UNIT.match(unit):
+        return None
     texts = [folded[slice(*word)] for word in named]
     opened = len(named) == len(words) or not any(folded[words[-len(named) - 1][0]] == mark for mark in "/-")
     item = 0 < len(named) <= _MAX_NAME and texts[0][0].isalpha() and not (PROSE | _FILL | _NO_NAME).intersection(texts)
-    return (named[0][0], named[-1][1]) if telling and item and opened else None
+    return (named[0][0], named[-1][1]) if item and opened else None
 
 
 def _less_fill(folded: str, words: list[Span]) -> list[Span]:
@@ -181,6 +184,8 @@ def _is_number(word: str) -> bool:
 
 def _known(folded: str, words: Sequence[Span]) -> Span | None:
     """The longest known name that the words end with, and what before it belongs to it."""
+    if not words or folded[slice(*words[-1])] not in _LAST_WORDS:
+        return None
     for first in range(max(0, len(words) - _MAX_NAME), len(words)):
         phrase = " ".join(folded[slice(*word)] for word in words[first:])
         if phrase in _KNOWN:

@@ -14,6 +14,7 @@ from schemas.record import Assertion
 from transforms.assertion import leading_trigger, trailing_trigger
 from transforms.lexicon import DRUG_TAIL, NO_DRUG, word_set
 from transforms.sections import Page
+from transforms.words import Phrases
 
 Span = tuple[int, int]
 
@@ -57,7 +58,11 @@ _ROUTES = {
     "vaginal": r"(?:intra)?vaginal(?:ly)?|per vagina",
     "enteral": r"per g-tube|via g-tube|via peg|per ng(?: tube)?",
 }  # fmt: skip
-ROUTE = re.compile(r"(?<![\w.])(?:" + "|".join(f"(?P<{name}>(?:{words}))" for name, words in _ROUTES.items()) + r")(?![\w])")
+ROUTE = Phrases(
+    r"(?<![\w.])(?:" + "|".join(f"(?P<{name}>(?:{words}))" for name, words in _ROUTES.items()) + r")(?![\w])",
+    "affe appl both by each epid i im in inh inha intr iv ivpb left nasa nebu o od oper opht oral os ou p pare per po pr rect righ"
+    " s sc sl sq sub subc subl subq to topi tran unde vagi via",
+)
 _PERIOD = r"(?:hours?|hrs?|h|days?|d|weeks?|wks?|months?|minutes?|mins?|morning|evening|night|afternoon|bedtime|meals?)"
 _TIMES = (
     r"(?:once|twice|thrice|one time|two times|three times|four times|five times|six times"
@@ -150,7 +155,7 @@ def read_items(page: Page, pieces: Sequence[Span], default: Assertion, marked: b
 def _joined(folded: str, pieces: Sequence[Span], marked: bool) -> list[Span]:
     joined: list[Span] = []
     for start, end in pieces:
-        attribute = next((p for p in (DOSE, ROUTE, FREQUENCY, DURATION) if p.match(folded, start, end)), None)
+        attribute = next((p for p in (DOSE, ROUTE.pattern, FREQUENCY, DURATION) if p.match(folded, start, end)), None)
         continues = attribute or _INSTRUCTION.match(folded, start, end) or (marked and not DOSE.search(folded, start, end))
         if joined and continues:
             joined[-1] = (joined[-1][0], end)
@@ -165,7 +170,7 @@ def _item(page: Page, start: int, end: int, default: Assertion) -> dict[str, Any
     assertion, begin = leading_trigger(folded, lead.end() if lead else start, end)
     spans = {
         "dose": _first(DOSE, folded, begin, end),
-        "route": _first(ROUTE, folded, begin, end),
+        "route": _behind(ROUTE.search(page.words, begin, end), begin),
         "frequency": _first(FREQUENCY, folded, begin, end),
         "duration": _first(DURATION, folded, begin, end),
     }
@@ -183,14 +188,18 @@ def _item(page: Page, start: int, end: int, default: Assertion) -> dict[str, Any
 
 def once_daily(folded: str, spans: Mapping[str, Span | None], start: int, end: int) -> dict[str, Span | None]:
     """What "OD" changes: behind a dose that is no drop for an eye it is no route but once daily."""
-    dose, found = spans["dose"], _first(_OD, folded, start, end)
+    dose = spans["dose"]
+    found = _first(_OD, folded, start, end) if dose else None
     if not dose or not found or _IN_EYES.search(folded, *dose):
         return {}
     return {"frequency": spans["frequency"] or found} | ({"route": None} if spans["route"] == found else {})
 
 
 def _first(pattern: re.Pattern[str], folded: str, start: int, end: int) -> Span | None:
-    match = pattern.search(folded, start, end)
+    return _behind(pattern.search(folded, start, end), start)
+
+
+def _behind(match: re.Match[str] | None, start: int) -> Span | None:
     return match.span() if match and match.start() > start else None
 
 
@@ -229,7 +238,7 @@ def read_reason(folded: str, start: int, end: int) -> Span | None:
 def normal_form(key: str, folded: str, span: Span) -> str | None:
     said = folded[span[0] : span[1]]
     if key == "route":
-        match = ROUTE.match(folded, *span)
+        match = ROUTE.pattern.match(folded, *span)
         return match.lastgroup if match else None
     if key == "dose":
         return (

@@ -74,11 +74,11 @@ _STOP = re.compile(
 _SENTENCE_STOP = re.compile(r"[.;!?\n](?!\d)")
 _NEXT_WORD = re.compile(r"\s*[^\W_]+")
 _SEPARATOR = re.compile(r"\s*,\s*(?:and |or |nor )?|\s+(?:and/or|and|or|nor)\s+")
-_CLAUSE_START = re.compile(r"[.;:!?,\n](?!\d)|\b(?:and|but|while|although|however|with|that)\b")
-# "[patient] no", or on a line of its own "Patient: Yes".
-_ANSWER = re.compile(
-    r"(?:\n[a-z_ ]{1,14}:|\[[a-z_]{1,14}\]) {0,2}(?:no|nope|not|none|never|nah|yes|yeah|yep|yup|correct|right|i do|i have|uh|um|mm)\b"
-)
+# The last one of a stretch: what stands before it is skipped first.
+_CLAUSE_START = re.compile(r".*(?:[.;:!?,\n](?!\d)|\b(?:and|but|while|although|however|with|that)\b)", re.DOTALL)
+# "[patient] no", or on a line of its own "Patient: Yes". Two patterns that each begin with one character are found sooner than one.
+_SAYS = r" {0,2}(?:no|nope|not|none|never|nah|yes|yeah|yep|yup|correct|right|i do|i have|uh|um|mm)\b"
+_ANSWERS = (re.compile(rf"\n[a-z_ ]{{1,14}}:{_SAYS}"), re.compile(rf"\[[a-z_]{{1,14}}\]{_SAYS}"))
 _STATES = tuple(f"{verb} " for verb in "was were is are been be being".split())
 _AFTER_VERB = ("ruled", "excluded", "denied", "absent")
 _MAX_ITEM_WORDS = 5
@@ -117,7 +117,7 @@ def find_scopes(folded: str, words: Sequence[str], starts: Sequence[int]) -> Sco
 def is_within(spans: Sequence[Span], offset: int) -> bool:
     """Whether a character lies in one of the spans, which are in order; of overlapping ones the last four before it are looked at."""
     index = bisect_left(spans, (offset + 1, 0))
-    return any(start <= offset < end for start, end in spans[max(0, index - 4) : index])
+    return index > 0 and any(offset < end for _, end in spans[max(0, index - 4) : index])
 
 
 def _triggers(folded: str, words: Sequence[str], starts: Sequence[int]) -> Iterator[tuple[int, re.Match[str] | None]]:
@@ -147,9 +147,8 @@ def _sentence(folded: str, start: int) -> Span:
 
 def _clause_before(folded: str, end: int) -> Span:
     start = max(0, end - _REACH // 3)
-    for match in _CLAUSE_START.finditer(folded, start, end):
-        start = match.end()
-    return start, end
+    match = _CLAUSE_START.match(folded, start, end)
+    return match.end() if match else start, end
 
 
 def _behind(folded: str, trigger: re.Match[str], kind: str, limit: int) -> Iterator[tuple[bool, Span]]:
@@ -189,5 +188,5 @@ def _questions(folded: str) -> Iterator[Span]:
         start = max(folded.rfind(mark, max(0, at - _REACH), at) for mark in ".?!\n") + 1
         yield max(start, at - _REACH), at
         at = folded.find("?", at + 1)
-    for answer in _ANSWER.finditer(folded):
+    for answer in (answer for pattern in _ANSWERS for answer in pattern.finditer(folded)):
         yield max(0, answer.start() - _REACH // 3), answer.start()

@@ -5,7 +5,6 @@ A problem that is only talked about (a risk, a condition) is left out. It knows 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,13 +14,19 @@ from transforms.lexicon import word_set
 from transforms.list_items import Closed
 from transforms.sections import Page
 from transforms.terms import Term, fold_name
+from transforms.words import Phrases
 
 Span = tuple[int, int]
 Entity = dict[str, Any]
+# Folded words, and the assertion.
+Name = tuple[str, str]
 
 _MAX_WORDS = 10
 # Of emergency notes.
-_SHORT = re.compile(r"\b(?:lacs?|fbs?|abrs?|abras|frac|fracs|fxs?|amput|disloc|contu|contus|hemat|avuls)\b")
+_SHORT = Phrases(
+    r"\b(?:lacs?|fbs?|abrs?|abras|frac|fracs|fxs?|amput|disloc|contu|contus|hemat|avuls)\b",
+    "abr abra abrs ampu avul cont disl fb fbs frac fx fxs hema lac lacs",
+)
 # What stands there is no finding of the patient, or a reader of its own takes care of it.
 _NOT_READ = word_set("allergies instructions immunizations discussion follow_up")
 
@@ -31,13 +36,14 @@ def read_problem_mentions(
 ) -> list[Entity]:
     """Problems, in order of the note. `taken`: characters in which none is looked for. `listed`: what lists name, maybe in more words."""
     mentions = list(_mentions(page, terms, context, taken))
-    known = _said_in_more_words([*listed, *mentions]) | {_name(entity) for entity in listed}
-    return [mention for mention in mentions if _name(mention) not in known]
+    names, known = list(map(_name, mentions)), list(map(_name, listed))
+    said = {*known, *_in_more_words([*known, *names])}
+    return [mention for mention, name in zip(mentions, names, strict=True) if name not in said]
 
 
 def _mentions(page: Page, terms: Sequence[Term], context: Context, taken: Sequence[Span]) -> Iterator[Entity]:
     closed = Closed(taken)
-    for start, end in _problems(page.folded, terms):
+    for start, end in _problems(page, terms):
         if not closed.holds(start):
             section = page.section_at(start)
             said = None if section in _NOT_READ else _said(section, context.said(start))
@@ -45,26 +51,24 @@ def _mentions(page: Page, terms: Sequence[Term], context: Context, taken: Sequen
                 yield {"name": page.leaf(start, end, said), "onset": None, "codes": [], "readers": ["rules"]}
 
 
-def _problems(folded: str, terms: Sequence[Term]) -> list[Span]:
+def _problems(page: Page, terms: Sequence[Term]) -> list[Span]:
     """Characters of what the vocabulary names and of the short forms that it leaves out, which mean other things in other texts."""
     named = [(term.start, term.end) for term in terms if term.kind == "problem"]
     starts = {start for start, _ in named}
-    return sorted([*named, *(match.span() for match in _SHORT.finditer(folded) if match.start() not in starts)])
+    return sorted([*named, *(match.span() for match in _SHORT.finditer(page.words) if match.start() not in starts)])
 
 
-def _name(entity: Entity) -> tuple[str, str]:
+def _name(entity: Entity) -> Name:
     leaf = entity["name"]
     return fold_name(leaf["text"].lower()), leaf["assertion"]
 
 
-def _said_in_more_words(entities: Sequence[Entity]) -> set[tuple[str, str]]:
+def _in_more_words(names: Sequence[Name]) -> Iterator[Name]:
     """Names within longer ones, with their assertion: "sinusitis" is not said anew where "chronic sinusitis" is."""
-    found: set[tuple[str, str]] = set()
-    for name, said in map(_name, entities):
+    for name, said in set(names):
         words = name.split()[:_MAX_WORDS]
-        for first in range(len(words)):
-            found.update((" ".join(words[first:last]), said) for last in range(first + 1, len(words) + 1) if last - first < len(words))
-    return found
+        for length in range(1, len(words)):
+            yield from ((" ".join(words[first : first + length]), said) for first in range(len(words) - length + 1))
 
 
 def _said(section: str | None, said: Assertion | None) -> Assertion | None:

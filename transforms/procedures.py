@@ -16,6 +16,7 @@ from transforms.lexicon import NO_PROBLEM, PROSE, word_set
 from transforms.list_items import cut_pieces, has_word, item_sentences, stripped
 from transforms.sections import SENTENCE_END, Page, Section, list_body
 from transforms.terms import Term
+from transforms.words import Phrases
 
 Span = tuple[int, int]
 Entity = dict[str, Any]
@@ -31,16 +32,19 @@ _DATE = re.compile(
     r"(?<!\d)(?:(?:19|20)\d{2}-\d{2}-\d{2}|\d{1,2}/\d{1,2}/(?:\d{4}|\d{2})|\d{1,2}/(?:19|20)\d{2}|(?:19|20)\d{2}"
     rf"|(?:\d{{1,2}}(?:st|nd|rd|th)?[ ])?{_MONTH}\.?(?:[ ]\d{{1,2}}(?:st|nd|rd|th)?,?)?[ ](?:19|20)\d{{2}})(?!\d)"
 )
-_WHOLE_DATE = re.compile(r"(?<!\d)(?:(?:19|20)\d{2}-\d{2}-\d{2}|\d{1,2}/\d{1,2}/(?:19|20)\d{2})(?!\d)")
+# It opens with a digit outside of groups, so that the engine skips fast; that none stands before it is looked at afterwards.
+_WHOLE_DATE = re.compile(r"\d(?<!\d\d)(?:(?:(?<=1)9|(?<=2)0)\d{2}-\d{2}-\d{2}|\d?/\d{1,2}/(?:19|20)\d{2})(?!\d)")
 _NAME = re.compile(r"[ :\u2013-]*(?:s/p |status post )?(?P<name>.*?)[ :(,\u2013-]*(?:\b(?:in|on|dated))?[ (:,]*$", re.DOTALL)
-_LISTED = re.compile(
+_LISTED = Phrases(
     r"\b(?:procedures?|operations?|surgeries|surgical history|interventions)(?: (?:performed|done|undergone|carried out))?"
     r"(?: (?:in|over|within|during) the (?:last|past) (?:[a-z0-9]{1,8} )?(?:days?|weeks?|months?|years?))?"
-    r"(?:[ ]?:|[ ](?:include[sd]?|were|are|consist(?:s|ed)? of))[ ]"
+    r"(?:[ ]?:|[ ](?:include[sd]?|were|are|consist(?:s|ed)? of))[ ]",
+    "inte oper proc surg",
 )
-_DONE = re.compile(
+_DONE = Phrases(
     r"(?<![\w/])(?P<how>s/p|status[ -]post|underwent|undergone|undergoing)[ ](?:(?:an?|the|his|her|their|successful|elective|emergent"
-    r"|emergency|urgent|uncomplicated|recent|prior|subsequent)[ ])*"
+    r"|emergency|urgent|uncomplicated|recent|prior|subsequent)[ ])*",
+    "s stat unde",
 )
 _ON_DATE = re.compile(rf"[^\n.;,():]{{3,100}}? (?:on|in) {_DATE.pattern}(?=[.;,\n)]|$)")
 _DIGIT = re.compile(r"\d")
@@ -111,7 +115,7 @@ def read_told_procedures(page: Page, terms: Sequence[Term], context: Context, re
 def _introduced(page: Page) -> Iterator[Entity]:
     """ "Procedures since the last visit: colonoscopy (2031-04-13); skin biopsy (2031-05-02)." """
     reach = 0
-    for match in _LISTED.finditer(page.folded):
+    for match in _LISTED.finditer(page.words):
         if match.start() < reach:
             continue
         limit = min(len(page.folded), match.end() + _LONGEST_LIST)
@@ -127,10 +131,8 @@ def _introduced(page: Page) -> Iterator[Entity]:
 def _done(page: Page, terms: Sequence[Term], context: Context) -> Iterator[Entity]:
     """ "S/p colonoscopy on 2019-04-13", "underwent excision of the mass and a skin graft"."""
     folded = page.folded
-    if "s/p" not in folded and "status" not in folded and "underw" not in folded and "undergo" not in folded:
-        return
     known = {term.start: term for term in terms if term.kind in ("procedure", "problem")}
-    for match in _DONE.finditer(folded):
+    for match in _DONE.finditer(page.words):
         if context.said(match.start()) is Assertion.ABSENT:
             continue
         for first, last in _done_pieces(folded, match.end()):

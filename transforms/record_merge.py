@@ -15,6 +15,8 @@ from typing import Any
 Leaf = dict[str, Any]
 Entity = dict[str, Any]
 Record = dict[str, Any]
+# What an entity is called, and its assertion.
+Name = tuple[str, str]
 
 # The leaf that names an entity.
 HEADS = {
@@ -53,6 +55,13 @@ def _value(leaf: Leaf) -> str:
     return str(leaf["normal"]) if leaf["normal"] else _words(leaf)
 
 
+def _names(leaf: Leaf) -> list[Name]:
+    """What an entity is looked up by: what its leaf says, then its words."""
+    words = _words(leaf)
+    said = str(leaf["normal"] or words)
+    return [(name, leaf["assertion"]) for name in ([words] if said == words else [said, words])]
+
+
 def _words(leaf: Leaf) -> str:
     return " ".join(_WORD.findall(leaf["text"].casefold())) or leaf["text"]
 
@@ -64,33 +73,30 @@ class _Groups:
         self.merged: list[Entity] = []
         self._head = HEADS[field]
         self._by_place = field in _BY_PLACE
-        self._named: dict[tuple[str, str], list[int]] = {}
+        self._named: dict[Name, list[int]] = {}
         self._placed: dict[tuple[int, str], list[int]] = {}
 
     def add(self, entity: Entity) -> None:
-        for index in self._near(entity):
+        leaf = entity[self._head]
+        names = [] if self._by_place else _names(leaf)
+        for index in self._near(leaf, names):
             if _fit(self.merged[index], entity, self._head):
                 self.merged[index] = _together(self.merged[index], entity, self._head)
-                self._known(index, entity)
+                self._known(index, leaf, names)
                 return
         self.merged.append(dict(entity))
-        self._known(len(self.merged) - 1, entity)
+        self._known(len(self.merged) - 1, leaf, names)
 
-    def _near(self, entity: Entity) -> Iterator[int]:
+    def _near(self, leaf: Leaf, names: Sequence[Name]) -> Iterator[int]:
         """Those that may be the same, those in the same place first."""
-        leaf = entity[self._head]
-        found: dict[int, None] = {}
-        for cell in _cells(leaf):
-            found |= dict.fromkeys(self._placed.get((cell, leaf["assertion"]), ())[-_COMPARED:])
-        yield from (index for index in found if _overlap(self.merged[index][self._head], leaf))
-        if not self._by_place:
-            for name in dict.fromkeys((_value(leaf), _words(leaf))):
-                yield from self._named.get((name, leaf["assertion"]), ())[-_COMPARED:]
+        found = [index for cell in _cells(leaf) for index in self._placed.get((cell, leaf["assertion"]), ())[-_COMPARED:]]
+        yield from (index for index in dict.fromkeys(found) if _overlap(self.merged[index][self._head], leaf))
+        for name in names:
+            yield from self._named.get(name, ())[-_COMPARED:]
 
-    def _known(self, index: int, entity: Entity) -> None:
-        leaf = entity[self._head]
-        for name in dict.fromkeys((_value(leaf), _words(leaf))):
-            _append(self._named.setdefault((name, leaf["assertion"]), []), index)
+    def _known(self, index: int, leaf: Leaf, names: Sequence[Name]) -> None:
+        for name in names:
+            _append(self._named.setdefault(name, []), index)
         for cell in _cells(leaf):
             _append(self._placed.setdefault((cell, leaf["assertion"]), []), index)
 
@@ -113,7 +119,7 @@ def _overlap(one: Leaf, other: Leaf) -> bool:
 
 def _fit(one: Entity, other: Entity, head: str) -> bool:
     """Whether no leaf contradicts: of each at most one of them speaks, or both say the same."""
-    leaves = [name for name, value in one.items() if name != head and isinstance(value, Mapping) and isinstance(other[name], Mapping)]
+    leaves = [name for name, value in one.items() if name != head and isinstance(value, dict) and isinstance(other[name], dict)]
     return one.get("category") == other.get("category") and all(_alike(one[name], other[name]) for name in leaves)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from importlib import resources
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 KINDS = ("drug", "problem", "procedure", "test")
 
@@ -113,38 +113,51 @@ def parse_vocabulary(lines: str) -> Vocabulary:
     return Vocabulary(names, heads, trees)
 
 
+# What a word says of names: folded; the second words of the names that it opens, None where it opens none; the name that it is by itself.
+_Look = tuple[str, Mapping[str, int] | None, tuple[str, str] | None]
+_NO_WORD: _Look = ("", None, None)
+
+
 @lru_cache(maxsize=65536)
-def _head(word: str) -> tuple[Mapping[str, int], tuple[str, str] | None] | None:
-    """What `heads` and `names` say of a word as it is written, in one look; None for a word that opens no name."""
+def _look(word: str) -> _Look:
     known, folded = vocabulary(), fold_word(word)
     alone = known.names.get(folded) or (known.names.get(word) if word.isupper() else None)
     behind = known.heads.get(folded)
-    return (behind, alone) if behind or (alone and behind is not None) else None
+    return (folded, behind, alone) if behind or (alone and behind is not None) else (folded, None, None)
 
 
 def _terms(text: str) -> Iterator[Term]:
     pieces = _WORD.split(text)  # what stands between the words, and the words
     ends = list(accumulate(map(len, pieces)))
-    words = [*pieces[1::2], ""]
+    looks = [*map(_look, pieces[1::2]), _NO_WORD]
     free = 0
-    for index, (behind, alone) in [(index, head) for index, head in enumerate(map(_head, words)) if head]:
+    # Many ordinary words open a name, and few of them stand before the second word of one.
+    opened = [
+        (index, alone, behind.get(second, 0))
+        for index, ((_, behind, alone), (second, _, _)) in enumerate(pairwise(looks))
+        if behind is not None and (alone or second in behind)
+    ]
+    for index, alone, reach in opened:
         if index < free:
             continue
-        reach = behind.get(fold_word(words[index + 1]), 0) if behind else 0
-        longer = _longer(words[index : index + reach]) if reach else []
-        for length, entry in [*longer, (1, alone)] if alone else longer:
+        for length, entry in _longer([folded for folded, _, _ in looks[index : index + reach]]):
             start, end = ends[2 * index], ends[2 * (index + length) - 1]
-            if length == 1 or not _BREAK.search(text, start, end):
+            if not _BREAK.search(text, start, end):
                 yield Term(start, end, *entry)
                 free = index + length
                 break
+        else:
+            if alone:
+                yield Term(ends[2 * index], ends[2 * index + 1], *alone)
+                free = index + 1
 
 
-def _longer(words: Sequence[str]) -> list[tuple[int, tuple[str, str]]]:
-    """Number of words, kind and concept of the names of several words that the words begin with, the longest first."""
-    folded, names = list(map(fold_word, words)), vocabulary().names
-    found = ((length, names.get(" ".join(folded[:length]))) for length in range(len(folded), 1, -1))
-    return [(length, entry) for length, entry in found if entry]
+def _longer(folded: Sequence[str]) -> Iterator[tuple[int, tuple[str, str]]]:
+    """Number of words, kind and concept of the names of several words that the folded words begin with, the longest first."""
+    names = vocabulary().names
+    for length in range(len(folded), 1, -1):
+        if entry := names.get(" ".join(folded[:length])):
+            yield length, entry
 
 
 def _singular(word: str) -> str:

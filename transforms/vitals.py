@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from transforms.sections import Page
+from transforms.words import Phrases
 
 Convert = Callable[[float], float]
 Units = Mapping[str, tuple[str, Convert]]
@@ -129,12 +130,11 @@ _NAMES = {name: vital for vital, names in _SPELLINGS for name in names.split("|"
 _WEAK = frozenset(("p", "r", "t", "sat", "sats"))
 _WEAK_REACH = 45  # characters: a reading, its unit and a remark such as "on room air"
 
-# The first letter outside a group lets the regular expression engine skip fast; the look-behind follows it.
-_NAME = re.compile(
-    r"[bhprtosw](?<![\w/]\w)(?:(?<=b)(?:/?p\b|lood pressure\b|mi\b|ody (?:mass index|temperature|weight)\b|reathing rate\b)"
-    r"|(?<=h)(?:r\b|eart rate\b|t\b|eight\b)|(?<=p)(?:ulse(?: rate| ox(?:imetry)?)?\b|ain(?: score| level| scale)?\b|\b)"
-    r"|(?<=r)(?:r\b|esp(?:s|iratory rate|irations?(?: rate)?| rate)?\b|\b)|(?<=t)(?:emp(?:erature)?\b|max\b|\b)"
-    r"|(?<=o)(?:2 sat(?:s|uration)?\b|xygen saturations?\b)|(?<=s)(?:po2\b|ao2\b|ats?\b)|(?<=w)(?:eight\b|t\b))"
+_NAME = Phrases(
+    r"(?<![\w/])(?:b/?p|blood pressure|bmi|body (?:mass index|temperature|weight)|breathing rate|hr|heart rate|ht|height"
+    r"|pulse(?: rate| ox(?:imetry)?)?|pain(?: score| level| scale)?|p|rr|resp(?:s|iratory rate|irations?(?: rate)?| rate)?|r"
+    r"|temp(?:erature)?|tmax|t|o2 sat(?:s|uration)?|oxygen saturations?|spo2|sao2|sats?|weight|wt)\b",
+    "b bloo bmi body bp brea hear heig hr ht o oxyg p pain puls r resp rr sao sat sats spo t temp tmax weig wt",
 )
 _FILL = re.compile(
     r"(?:\.(?=[ ]?\d)|[ \t]?[:=][ \t]{0,3}\n?[ \t]{0,3}|[ \t]{0,3}[-\u2013][ \t]{1,2}|[ \t]{1,3}|,[ ](?=\d)|\n[ \t]{0,3}(?=\d)"
@@ -157,7 +157,7 @@ def vital_named(written: str) -> str | None:
 
 def read_vitals(page: Page) -> list[dict[str, Any]]:
     """Observations of category `vital`, in order of the note: a name and a value leaf, and a unit leaf where the note writes one."""
-    readings = [hit for match in _NAME.finditer(page.folded) if (hit := _reading(page, match))]
+    readings = [hit for match in _NAME.finditer(page.words) if (hit := _reading(page, match))]
     return [_observation(page, *reading) for reading in _trusted(page, readings)]
 
 

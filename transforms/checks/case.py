@@ -282,14 +282,16 @@ def _fragments(source: Sequence[str], summary: Sequence[str]) -> Iterator[int]:
             places[pair].append(place)
     start = 0
     while start < len(summary):
-        length = int(summary[start] in known)
         at = places.get((summary[start], summary[start + 1]), ()) if start + 1 < len(summary) else ()
-        while at:
-            length += 1
-            if start + length == len(summary):
-                break
-            following = summary[start + length]
-            at = [place for place in at if place + length < len(source) and source[place + length] == following]
+        length = max((_shared(source, place, summary, start) for place in at), default=int(summary[start] in known))
         if length:
             yield length
         start += max(1, length)
+
+
+def _shared(source: Sequence[str], place: int, summary: Sequence[str], start: int) -> int:
+    """How many words from `start` on are those of the source from `place` on, when the first two are."""
+    length, most = 2, min(len(source) - place, len(summary) - start)
+    while length < most and source[place + length] == summary[start + length]:
+        length += 1
+    return length

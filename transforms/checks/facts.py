@@ -46,10 +46,7 @@ def find_facts(terms: Sequence[Term], page: Page, scopes: Scopes) -> list[Fact]:
 
 def fact_terms(terms: Sequence[Term], page: Page) -> Iterator[Term]:
     """The terms that are facts: a heading states none."""
-    headings = [(section.heading, section.start) for section in (*page.sections, *page.inline)]
-    for term in terms:
-        if term.kind in KINDS and not (headings and any(start <= term.start < end for start, end in headings)):
-            yield term
+    return (term for term in terms if term.kind in KINDS and not page.in_heading(term.start))
 
 
 def _weight(page: Page, scopes: Scopes, offset: int) -> float:

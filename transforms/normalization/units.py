@@ -123,6 +123,7 @@ def measure(written: str, dose: bool = False) -> tuple[float, str | None] | None
     return float(value / over), code
 
 
+@lru_cache(maxsize=4096)
 def _value(written: str) -> Fraction:
     known = _FRACTIONS.get(written) or _WORDS.get(written)
     if known is None:
