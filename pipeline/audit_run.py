@@ -25,6 +25,8 @@ def audited(prepared: PreparedJob, plan: Plan, shards: int, host: Host) -> Itera
     """
     chain = open_chain(prepared.store, prepared.version, plan.run_id)
     said = {"model_sha256": prepared.provenance.model_sha256, "code_version": code_version(), "host": f"{host.index + 1}/{host.count}"}
+    if prepared.record.task is not None:
+        said["record_model_sha256"] = prepared.record.task.model.sha256
     chain.append("run-begun", utc_now(), {**said, "shards": shards})
     try:
         yield lambda outcome: _end(chain, {**said, **_outcome(outcome)})

@@ -154,3 +154,24 @@ def scale(
     figures = bench_scale(notes or [10_000], folder, shard_notes, made_up, overrides or ())
     print_scale(figures)
     finish(DONE, as_json, **figures)
+
+
+@bench.command(epilog="Example: `chartmill bench records --input sample/notes --model models/records`")
+def records(
+    source: Annotated[str, typer.Option("--input", "-i", help="Notes, as of `run`.")],
+    model: Annotated[str, typer.Option("--model", help="A model that writes records: folder, s3:// prefix or hub id.")],
+    text_column: Annotated[str | None, typer.Option("--text-column", help="The notes. [default: text]")] = None,
+    requests: Annotated[int, typer.Option("--requests", min=1, help="How many notes.")] = 64,
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Turns of each; medians are told.")] = 3,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads of each; by default all cores.")] = None,
+    overrides: Annotated[list[str] | None, typer.Option("--set", "-s", help="Override a key of the job file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure records by rules and by a model (constrained, drafting, free) beside summaries, on the same notes. Prints no text."""
+    from pipeline.bench_records import bench_records, print_records
+    from transforms.engine.hardware import usable_cores
+
+    sizes = {"count": requests, "repeats": repeats, "threads": threads or usable_cores()}
+    figures = bench_records(source, model, **sizes, text_column=text_column, overrides=overrides or ())
+    print_records(figures)
+    finish(DONE, as_json, **figures)

@@ -105,21 +105,44 @@ class SummaryTask(Section):
     decode: DecodeSection = DecodeSection()
 
 
+def _as_off(value: Any) -> Any:
+    # To YAML, a bare off is false.
+    return "off" if value is False else value
+
+
+class RecordDecodeSection(Section):
+    """None means: as the model's folder says. Other rules of decoding would contradict the constraint."""
+
+    num_beams: Annotated[int, Field(ge=1, le=64)] | None = None
+    max_new_tokens: Annotated[int, Field(ge=2, le=4096)] | None = None
+    length_penalty: float | None = None
+
+
 class RecordTask(Section):
-    reader: Literal["rules"] = "rules"
+    reader: Annotated[Literal["rules", "model", "both", "off"], BeforeValidator(_as_off)] = "rules"
+    model: str | None = None
+    # None: as the model's folder says.
+    prefix: str | None = None
+    decode: RecordDecodeSection = RecordDecodeSection()
     date_order: Literal["unknown", "month_first", "day_first"] = "unknown"
     # A path, which stays out of reprs.
     terminology: Annotated[str | None, Field(repr=False)] = None
+
+    @model_validator(mode="after")
+    def _model_of_its_reader(self) -> RecordTask:
+        if self.reader in ("model", "both") and not self.model:
+            raise ValueError(
+                f"reader {self.reader} needs model, and none for records is packaged; choices for model: a folder, s3://bucket/prefix, a "
+                "hub id with engine.allow_download, or `same` for the summaries' model; choices for reader without one: rules, off"
+            )
+        if self.reader in ("rules", "off") and self.model:
+            raise ValueError(f"reader {self.reader} uses no model; choose reader model or both, or leave model out")
+        return self
 
 
 class TasksSection(Section):
     summary: SummaryTask = SummaryTask()
     record: RecordTask = RecordTask()
-
-
-def _as_off(value: Any) -> Any:
-    # To YAML, a bare off is false.
-    return "off" if value is False else value
 
 
 class EngineSection(Section):

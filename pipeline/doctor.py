@@ -39,11 +39,11 @@ def doctor(
 def examine(job: Job, *, no_egress: bool = False) -> Iterator[Finding]:
     """Every finding about this machine and this job, one check after the other. Never raises for what is wrong with them."""
     from pipeline.doctor_machine import MACHINE_CHECKS
-    from pipeline.doctor_model import check_model
+    from pipeline.doctor_model import check_model, check_record_model
     from pipeline.doctor_network import check_egress
     from pipeline.doctor_storage import check_output
 
-    for check in (*MACHINE_CHECKS, check_model, check_output):
+    for check in (*MACHINE_CHECKS, check_model, check_record_model, check_output):
         yield from _safely(check, job)
     if no_egress:
         yield from check_egress()

@@ -7,12 +7,13 @@ import hashlib
 import json
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
 from pipeline.config import Job
 from pipeline.doctor_finding import Finding, failed, ok, warning
-from transforms.models import DEFAULT_MODEL_FOLDER, resolve_model
+from transforms.models import DEFAULT_MODEL_FOLDER, ModelFiles, resolve_model
 
 # How pickle weights are usually called. They are never opened; they only take room, and somebody might mistake them for what is used.
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
@@ -24,12 +25,28 @@ def check_model(job: Job) -> Iterator[Finding]:
         yield ok("model", "echo needs none")
         return
     model = resolve_model(job.tasks.summary.model, allow_download=job.engine.allow_download)
-    folder = model.folder or DEFAULT_MODEL_FOLDER
-    yield ok("model", f"{model.size / 2**20:,.0f} MiB, sha256 {model.sha256}")
-    yield _weights(folder)
-    yield _configuration(folder)
+    yield from _described("", model)
     if model.source == "default":
         yield packaged()
+
+
+def check_record_model(job: Job) -> Iterator[Finding]:
+    """The model that reads records, if the job has one, and whether its output can be constrained here. Raises ConfigurationError."""
+    if job.tasks.record.model is None:
+        return
+    from pipeline.prepare import prepare_records
+
+    task = prepare_records(job).record.task
+    assert task is not None, "a reader with a model has a task"
+    yield from _described("record ", task.model)
+
+
+def _described(of: str, model: ModelFiles) -> Iterator[Finding]:
+    """`of`: what stands before the names of the checks."""
+    folder = model.folder or DEFAULT_MODEL_FOLDER
+    yield ok(f"{of}model", f"{model.size / 2**20:,.0f} MiB, sha256 {model.sha256}")
+    for finding in (_weights(folder), _configuration(folder)):
+        yield replace(finding, check=f"{of}{finding.check}")
 
 
 def _weights(folder: Path) -> Finding:

@@ -59,7 +59,8 @@ def evaluate(
     (the note's first words, its first and last words, the note itself), with flags, novelty and compression.
 
     With `--task record` the records that a job would read, or those of a finished run: precision, recall and F1 of each field that the
-    collection annotates, how many assertions are right, and how many values are the note's own words. No model for summaries is needed.
+    collection annotates, how many assertions are right, and how many values are the note's own words. No model for summaries is needed;
+    `--set tasks.record.reader=model --set tasks.record.model=FOLDER` scores a model that writes records.
 
     Percent throughout. Notes without a summary count as 0; rows without a text or a reference are left out and counted.
     """

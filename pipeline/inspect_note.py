@@ -1,34 +1,26 @@
 """One note, its summary and its record side by side, as one HTML page that needs no network. The page holds patient text.
 
-Everything that comes from the note is escaped, and the page's policy lets only this file's own style and script run.
+Everything that comes from the note is escaped, and nothing runs but the page's own script.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
+from pipeline import html_page
 from pipeline.find_note import FoundNote
-from schemas.errors import ChartmillError, ConfigurationError
 from schemas.reasons import FLAGS
 from schemas.record import LEAF, RECORD_FIELDS, Assertion
 from schemas.summary import SUMMARY_SCHEMA
 from transforms.checks import INFORMATIVE
-from transforms.private_files import replace_file
 from transforms.sections import Page, read_page
 
-# By this an earlier page is known, which may be replaced.
-_MARK = b'<meta name="generator" content="chartmill inspect">'
-_HERE = Path(__file__).parent
+_TEMPLATE = Path(__file__).with_suffix(".html")
 _KINDS = {"exact": "copied", "lexical": "traced by words", "semantic": "traced by meaning", "unsupported": "nothing found in the note"}
 _EXCERPT = 90
 _LONGEST_UNDERLINED = 200
@@ -105,6 +97,8 @@ def page_of(note: FoundNote) -> dict[str, Any]:
         "identity": [(name, note.summary[name]) for name in _IDENTITY if note.summary.get(name)],
         "provenance": [(name.replace("_", " "), note.summary[name]) for name in _PROVENANCE],
         "record_by": note.record.get("model_id"),
+        # Where the rules alone read, there is nothing to tell apart.
+        "shows_readers": any("model" in row["readers"] for group in entities for row in group["rows"]),
         "passed_through": [(name, value) for name, value in note.summary.items() if name not in SUMMARY_SCHEMA.names and value is not None],
         "versions": note.versions,
         "figures": _figures(note.summary),
@@ -230,43 +224,9 @@ def _figures(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def render_page(note: FoundNote) -> str:
     """The page as HTML."""
-    style, script = ((_HERE / f"inspect_note.{suffix}").read_text(encoding="utf-8") for suffix in ("css", "js"))
-    policy = (
-        f"default-src 'none'; style-src {inline_digest(style)}; script-src {inline_digest(script)}; base-uri 'none'; form-action 'none'"
-    )
-    return str(_template().render(page=page_of(note), kinds=_KINDS, style=style, script=script, policy=policy))
+    return html_page.render("inspect", _TEMPLATE, page=page_of(note), kinds=_KINDS)
 
 
-def inline_digest(source: str) -> str:
-    """The source expression by which a Content-Security-Policy allows exactly this inline text."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}'"
-
-
-@cache
-def _template() -> Any:
-    import jinja2
-
-    loader = jinja2.FileSystemLoader(_HERE)
-    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.get_template("inspect_note.html")
-
-
-def write_page(html: str, path: Path, output: str | None, mark: bytes = _MARK) -> None:
-    """Write the page with mode 0600. Only an earlier page of the same command is replaced: one with `mark` near its beginning.
-
-    `output`: the output folder, if there is one, in which the page must not lie. Raises ConfigurationError where it must not be written,
-    ChartmillError where it cannot be.
-    """
-    if output is not None and _lies_in(path, output):
-        raise ConfigurationError("--html: the page holds patient text, so it is not written into the output folder; choose another place")
-    try:
-        if path.exists() and (not path.is_file() or mark not in path.read_bytes()[:4096]):
-            raise ConfigurationError("--html: something else is there already and is not overwritten; choose another name")
-        replace_file(path, lambda file: file.write(html.encode("utf-8", "replace")))
-    except OSError as error:
-        raise ChartmillError(f"--html: the page cannot be written: {os.strerror(error.errno or 0)}") from None
-
-
-def _lies_in(path: Path, output: str) -> bool:
-    folder = urlparse(output).path if output.startswith("file:") else output
-    return not output.startswith("s3://") and path.resolve().is_relative_to(Path(folder).resolve())
+def write_page(html: str, path: Path, output: str) -> None:
+    """Write the page; `output`: the output folder, in which it must not lie. Raises as `html_page.write_page`."""
+    html_page.write_page("inspect", html, path, output)

@@ -68,7 +68,9 @@ def run_isolated(prepared: PreparedJob, segment: Segment, run_id: str, silence_s
     """
     [shard] = segment.shards
     state = _State(shard)
-    silence_s = silence_s or prepared.job.engine.note_seconds + _BEYOND_ENGINE_S
+    # A model that reads records may take as long once more.
+    generations = 1 if prepared.record.task is None else 2
+    silence_s = silence_s or generations * prepared.job.engine.note_seconds + _BEYOND_ENGINE_S
     while not state.finished:
         _run_child(prepared, segment, state, silence_s)
     if state.rows is not None:

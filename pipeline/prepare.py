@@ -11,30 +11,27 @@ from typing import Any
 
 from pipeline.config import EngineSection, Job
 from pipeline.planning import PlanSettings
+from pipeline.prepare_record import backend_of, check_dtype, record_maker, record_said, record_settings
 from pipeline.runners import worker_processes
 from schemas.errors import ConfigurationError
 from schemas.expectations import Suite, load_suite
 from transforms.columns import ColumnMap
 from transforms.commit import CommitSettings, Provenance
 from transforms.engine import DTYPES, EngineError, EngineSettings, resolve_device, resolve_dtype
-from transforms.engine.families import folder_runs_natively
 from transforms.engine.hardware import usable_cores
 from transforms.evidence import check_mode
 from transforms.formats.layout import ReadOptions
 from transforms.generate import SummaryTask
 from transforms.ledger import plan_entries
 from transforms.models import NO_MODEL, ModelFiles, resolve_model
-from transforms.normalization.times import DateOrder
 from transforms.record import RecordSettings
 from transforms.store import Store, open_store
-from transforms.terminology import describe_terminology
 from transforms.verify import VerifySummaries
 from transforms.version import run_version
 
 # One shard per commit: on a CPU that is a few minutes' work.
 _SHARD_NOTES = {"cpu": 1000, "cuda": 4000}
 _REPORTED_PACKAGES = ("apache-beam", "great-expectations", "pyarrow", "torch", "transformers")
-_RULES_READER = Provenance(model_id="rules", model_sha256="", backend="rules", dtype="", decode="{}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +46,7 @@ class PreparedJob:
     engine: EngineSettings
     version: str
     provenance: Provenance
+    record_provenance: Provenance | None
     shard_notes: int
 
     def plan_settings(self) -> PlanSettings:
@@ -58,7 +56,8 @@ class PreparedJob:
         return PlanSettings(section.uris, columns, section.duplicates, self.shard_notes, self.job.run.limit, reading)
 
     def commit_settings(self, run_id: str) -> CommitSettings:
-        return CommitSettings(self.version, run_id, code_version(), self.provenance, _RULES_READER, self.job.output.keep_rejected_text)
+        makers = (self.provenance, self.record_provenance)
+        return CommitSettings(self.version, run_id, code_version(), *makers, self.job.output.keep_rejected_text)
 
     def said_in_plan(self) -> dict[str, Any]:
         """What publishing needs later, without the job file."""
@@ -68,10 +67,10 @@ class PreparedJob:
             # For `inspect`, which reads notes again. Plans may hold file names; what is published must not.
             "input": job.input.model_dump(mode="json") | {"uris": [_absolute(uri) for uri in job.input.uris]},
             "suite": dict(self.suite.raw),
-            "model": {"id": self.provenance.model_id, "sha256": self.provenance.model_sha256, **_engine_said(self)},
+            "model": {**_model_said(self.provenance), **self._record_model_said()},
             "versions": {"chartmill": code_version(), **{name: metadata.version(name) for name in _REPORTED_PACKAGES}},
             "settings": {
-                "tasks": job.tasks.model_dump(exclude={"summary": {"model"}, "record": True}) | {"record": _record_said(job, self.record)},
+                "tasks": job.tasks.model_dump(exclude={"summary": {"model"}, "record": True}) | {"record": record_said(job, self.record)},
                 "contract": self.suite.name,
                 "duplicates": job.input.duplicates,
                 "evidence": job.verify.evidence,
@@ -82,15 +81,14 @@ class PreparedJob:
             },
         }
 
+    def _record_model_said(self) -> dict[str, Any]:
+        said = self.record_provenance
+        return {"record": _model_said(said)} if said is not None and self.record.task is not None else {}
 
-def _engine_said(prepared: PreparedJob) -> dict[str, Any]:
-    said = prepared.provenance
-    return {"backend": said.backend, "dtype": said.dtype, "decode": json.loads(said.decode)}
 
-
-def _record_said(job: Job, record: RecordSettings) -> dict[str, Any]:
-    """The task's settings with the terminology's content in place of its path: a file that moves changes nothing."""
-    return job.tasks.record.model_dump() | {"terminology": record.terminology.sha256 if record.terminology else None}
+def _model_said(said: Provenance) -> dict[str, Any]:
+    named = {"id": said.model_id, "sha256": said.model_sha256}
+    return {**named, "backend": said.backend, "dtype": said.dtype, "decode": json.loads(said.decode)}
 
 
 def _absolute(uri: str) -> str:
@@ -123,18 +121,52 @@ def _prepared(job: Job, beam_options: Sequence[str]) -> PreparedJob:
     model = NO_MODEL if echo else resolve_model(job.tasks.summary.model, allow_download=job.engine.allow_download)
     task = _summary_task(job, model)
     decode = json.dumps(asdict(task.decode_settings()), sort_keys=True)
-    record = _record_settings(job)
+    record = record_settings(job, device, lambda: model)
     said = Provenance(model.id, model.sha256, job.engine.backend, "none", decode)
     if not echo:
         begun = None
         if job.engine.dtype == "auto":
             begun = _begun_dtype(store, lambda dtype: _version(job, suite, record, replace(said, dtype=dtype)))
         said = replace(said, dtype=_dtype(job.engine, device, task, begun))
+        check_dtype(record, job.engine.backend, said.dtype, device)
     check_mode(job.verify.evidence)
     VerifySummaries(job.verify.checks)  # names unknown checks now rather than in a worker
     engine = _engine_settings(job, device, said.dtype, beam_options)
     shard_notes = _SHARD_NOTES[device] if job.engine.shard_notes == "auto" else job.engine.shard_notes
-    return PreparedJob(job, store, suite, task, record, engine, _version(job, suite, record, said), said, shard_notes)
+    version = _version(job, suite, record, said)
+    maker = record_maker(record, said.backend, said.dtype)
+    return PreparedJob(job, store, suite, task, record, engine, version, said, maker, shard_notes)
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRecords:
+    """The record task of a job by itself, resolved. `maker`: what its rows say of their making."""
+
+    record: RecordSettings
+    engine: EngineSettings
+    maker: Provenance | None
+
+
+def prepare_records(job: Job) -> PreparedRecords:
+    """As `prepare`, for a job's records alone: the summaries' model is looked for only where it reads the records too.
+
+    The number format is the job's; `auto` is the fastest of this machine. Raises ConfigurationError.
+    """
+    try:
+        return _prepared_records(job)
+    except ValueError as error:  # EngineError: it names the value and the choices
+        raise ConfigurationError(str(error)) from None
+
+
+def _prepared_records(job: Job) -> PreparedRecords:
+    section, wanted = job.engine, job.tasks.record.model is not None
+    device = resolve_device(section.device) if wanted and section.backend != "echo" else "cpu"
+    record = record_settings(job, device, lambda: resolve_model(job.tasks.summary.model, allow_download=section.allow_download))
+    backend, dtype = section.backend, "none"
+    if record.task is not None:
+        _check_backend(backend)
+        dtype = resolve_dtype(section.dtype, device, backend_of(record.task.model, backend))
+    return PreparedRecords(record, _engine_settings(job, device, dtype, ()), record_maker(record, backend, dtype))
 
 
 def _check_backend(backend: str) -> None:
@@ -154,11 +186,10 @@ def _begun_dtype(store: Store, version_of: Callable[[str], str]) -> str | None:
 
 def _dtype(section: EngineSection, device: str, task: SummaryTask, begun: str | None) -> str:
     """What the weights will be in, so that provenance says what happened also where `torch` leaves a model to `generate()`."""
-    folder, form = task.model.folder, task.selection_format()
-    left = section.backend == "torch" and folder is not None and not folder_runs_natively(folder)
+    form = task.selection_format()
     wanted = form.auto_dtype if section.dtype == "auto" and form and form.auto_dtype else section.dtype
     try:
-        return resolve_dtype(begun or wanted, device, "generate" if left else section.backend)
+        return resolve_dtype(begun or wanted, device, backend_of(task.model, section.backend))
     except EngineError as error:
         if begun is None:
             raise
@@ -199,12 +230,6 @@ def _summary_task(job: Job, model: ModelFiles) -> SummaryTask:
     return SummaryTask(model, section.prefix, section.decode.model_dump(), limit, segment.overlap_sentences, segment.by)
 
 
-def _record_settings(job: Job) -> RecordSettings:
-    section = job.tasks.record
-    terminology = describe_terminology(_absolute(section.terminology)) if section.terminology else None
-    return RecordSettings(DateOrder(section.date_order), terminology)
-
-
 def _version(job: Job, suite: Suite, record: RecordSettings, said: Provenance) -> str:
     return run_version(
         {
@@ -214,7 +239,7 @@ def _version(job: Job, suite: Suite, record: RecordSettings, said: Provenance) -
             "suite": suite.digest(),
             "segment": job.segment.model_dump(),
             "summary": {"prefix": job.tasks.summary.prefix, "decode": said.decode, "sha256": said.model_sha256},
-            "record": _record_said(job, record),
+            "record": record_said(job, record),
             "backend": said.backend,
             "dtype": said.dtype,
             "evidence": job.verify.evidence,

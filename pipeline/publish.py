@@ -202,6 +202,7 @@ def _report(live: _Live, contract: Sequence[Mapping[str, Any]], gate: Mapping[st
         "remaining_notes": sum(shard.rows for shard in live.remaining),
         **{key: figures[key] for key in ("notes_in", "notes_summarized", "notes_quarantined", "files_quarantined")},
         **{key: figures[key] for key in ("notes_flagged", "notes_warned", "reasons", "flags", "fields", "sentences", "tokens", "shards")},
+        "records": figures["records"],
         "shards_resumed": stats.shards - run["shards"],
         "retries": dict(sorted((Counter(stats.retries) + Counter(run["retries"])).items())),
         "files": plan.files,

@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from pipeline.record_alarm import written_figures
 from schemas.reasons import FLAGS, REASONS, RETRIES
 from transforms.checks import INFORMATIVE
 
@@ -125,6 +126,8 @@ def page_of(report: Mapping[str, Any]) -> dict[str, Any]:
         "flags": _bars({code: n for code, n in flags.items() if code not in INFORMATIVE}, FLAGS, summarized),
         "asides": _bars({code: n for code, n in flags.items() if code in INFORMATIVE}, FLAGS, summarized),
         "fields": _in_order(_mapping(report, "fields"), FIELDS, summarized),
+        "written": written_figures(_mapping(report, "records")),
+        "records_off": _mapping(_mapping(_mapping(report, "settings"), "tasks"), "record").get("reader") == "off",
         "sentences": _in_order(_mapping(report, "sentences"), SENTENCES, sum(_mapping(report, "sentences").values())),
         "histograms": list(_histograms(_mapping(report, "histograms"))),
         "retries": _bars(_mapping(report, "retries"), RETRIES, sum(_mapping(report, "retries").values())),

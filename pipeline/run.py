@@ -48,6 +48,7 @@ from transforms.read import ReadNotes
 from transforms.record import ParseRecords
 from transforms.revise import revise_commit
 from transforms.segment import SegmentNotes
+from transforms.shared_engine import SharedEngines
 from transforms.store import Store, check_writable
 from transforms.validate import ValidateNotes
 from transforms.verify import VerifySummaries
@@ -203,6 +204,7 @@ def run_graph(prepared: PreparedJob, run_plan: RunPlan, deadline: float | None, 
 
 def notes_to_commits(pipeline: beam.Pipeline, prepared: PreparedJob, run_plan: RunPlan, deadline: float | None = None) -> Any:
     """The graph: plan pages in, commit records out."""
+    engines = SharedEngines(prepared.engine)
     return (
         pipeline
         # Pages, so that a plan of 100,000 shards still fits into the graph that is sent to the runner.
@@ -214,8 +216,9 @@ def notes_to_commits(pipeline: beam.Pipeline, prepared: PreparedJob, run_plan: R
         | "Read" >> ReadNotes(prepared.plan_settings().columns, prepared.store, prepared.version, deadline)
         | "Validate" >> ValidateNotes(prepared.suite, keep_rejected_text=prepared.job.output.keep_rejected_text)
         | "Segment" >> SegmentNotes()
-        | "Generate" >> GenerateTexts(prepared.task, prepared.engine)
-        | "Record" >> ParseRecords(prepared.record)
+        | "Generate" >> GenerateTexts(prepared.task, engines)
+        # By rules, or by a model too, which shares the engine if it is the same one.
+        | "Record" >> ParseRecords(prepared.record, engines)
         | "Evidence" >> LocateEvidence(prepared.job.verify.evidence)
         | "Verify" >> VerifySummaries(prepared.job.verify.checks)
         # The only side effect; what it returns is the record that stands, whoever wrote it.

@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any
 
 from pipeline.config import Job
+from transforms.engine import EngineError, check_constraint
 
 OPERATION = "CreateProcessingJob"
 # Families whose instances bring an encrypted NVMe disk of their own: "You can't request a VolumeKmsKeyId when using an instance type with
@@ -162,8 +163,22 @@ def _here_in_the_image(job: Job, region: str | None) -> str:
     """Paths of this machine mean nothing in the container; absolute ones may have been put into the image."""
     model, suite = job.tasks.summary.model, job.contract.suite
     relative = [] if model == "default" or model.startswith(("/", "s3://")) else ["tasks.summary.model"]
+    records = job.tasks.record.model
+    relative += [] if records in (None, "same") or records.startswith(("/", "s3://")) else ["tasks.record.model"]
     relative += [] if suite == "default" or suite.startswith("/") else ["contract.suite"]
     return f"{', '.join(relative)}: give an absolute path inside the image, or s3:// for a model" if relative else ""
+
+
+def _records_constrained(job: Job, region: str | None) -> str:
+    """What a run on that kind of machine would say of a model for records."""
+    if job.tasks.record.model is None:
+        return ""
+    gpu = job.engine.device != "cpu" and job.sagemaker.instance_type.startswith(("ml.g", "ml.p"))
+    try:
+        check_constraint(job.engine.backend, "cuda" if gpu else "cpu")
+    except EngineError as error:
+        return str(error)
+    return ""
 
 
 def _own_runner(job: Job, region: str | None) -> str:
@@ -220,6 +235,7 @@ _RULES: Sequence[tuple[str, Check]] = (
     ("inputs and output on S3", _on_s3),
     ("output is encrypted", _encrypted),
     ("paths exist in the image", _here_in_the_image),
+    ("records can be constrained", _records_constrained),
     ("runner runs in a container", _own_runner),
     ("nothing is downloaded", _no_download),
     ("no credentials in the environment", _no_secrets),

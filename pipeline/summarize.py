@@ -24,8 +24,9 @@ from transforms.batch import NoteBatch, compose, timed
 from transforms.checks import CHECKS
 from transforms.engine import Engine, EngineError, load_engine
 from transforms.evidence import LEXICAL, Aligner, evidence_batch, load_aligner
-from transforms.generate import SummaryTask, bound, generate_batch
+from transforms.generate import SummaryTask, generate_batch
 from transforms.segment import segment_batch
+from transforms.shared_engine import bound
 from transforms.verify import verify_batch
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.progress import duration
+from pipeline.record_alarm import written_figures
 
 if TYPE_CHECKING:
     from pipeline.leaks import LeakReport
@@ -46,6 +47,9 @@ def print_outcome(report: Mapping[str, Any], output: str, released: bool) -> Non
     table.add_row("speed", f"{rate:,.1f}/s" if rate else "-", _time(report))
     if report["retries"]:
         table.add_row("sent again to S3", f"{sum(report['retries'].values()):,}", _counted(report["retries"]))
+    if (written := written_figures(report.get("records") or {})) is not None:
+        told = f"{written['dead']:,} empty, {written['cut']:,} cut off, {written['windows']:,} windows"
+        table.add_row("read by the record model", f"{written['notes']:,}", f"{told}{'  ALARM' if written['alarm'] else ''}")
     for check in report["gate"]["checks"]:
         verdict = "ok" if check["passed"] else "HELD"
         table.add_row(f"gate: {check['name']}", f"{check['value']:.3g}", f"limit {check['limit']:.3g}  {verdict}")

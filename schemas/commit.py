@@ -237,7 +237,9 @@ class RunStats:
     `expectations`: per key {evaluated, unexpected, crashed, missing}, in rows. `histograms`: per name, counts per bin
     of schemas.histogram.EDGES. `seconds`: wall-clock per stage. `tokens`: source, generated, padded, truncated.
     `retries`: requests to S3 that were sent again, by reason. `fields`: summarized notes whose record has that field.
-    `sentences`: sentences of the summaries by the kind of their best evidence.
+    `sentences`: sentences of the summaries by the kind of their best evidence. `records`: of the notes that a model read for their records:
+    notes, windows, source_tokens, generated_tokens, and how many notes have a record that is dead (nothing written) or else cut (by a
+    limit).
     """
 
     shards: int = 0
@@ -251,6 +253,7 @@ class RunStats:
     flags: Counts = field(default_factory=dict)
     fields: Counts = field(default_factory=dict)
     sentences: Counts = field(default_factory=dict)
+    records: Counts = field(default_factory=dict)
     tokens: Counts = field(default_factory=dict)
     retries: Counts = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)

@@ -21,11 +21,12 @@ from tests.tiny_models import edit_json, make_model, sentences
 from transforms.batch import NoteBatch
 from transforms.engine import Completion, Engine, EngineSettings, Request, load_engine, loads
 from transforms.engine.echo import EchoEngine
-from transforms.generate import GenerateTexts, SummaryTask, bound, generate_batch
+from transforms.generate import GenerateTexts, SummaryTask, generate_batch
 from transforms.models import DEFAULT_MODEL_FOLDER, NO_MODEL, resolve_model
 from transforms.segment import SegmentNotes, segment_batch
 from transforms.selection import SelectionFormat, mark_source, save_selection_format
 from transforms.sentences import split_sentences
+from transforms.shared_engine import SharedEngines, bound
 
 CPU = EngineSettings(device="cpu", threads=1)
 ECHO = EngineSettings(backend="echo")
@@ -313,7 +314,7 @@ def run_beam(batches: list[NoteBatch], task: SummaryTask, settings: EngineSettin
     key = f"results-{id(found)}"
     _COLLECTED[key] = (found, lock)
     # Reshuffled, so that the batches reach the stage in several bundles.
-    pipeline | beam.Create(batches) | beam.Reshuffle() | GenerateTexts(task, settings) | beam.Map(_collect, key)
+    pipeline | beam.Create(batches) | beam.Reshuffle() | GenerateTexts(task, SharedEngines(settings)) | beam.Map(_collect, key)
     result = pipeline.run()
     result.wait_until_finish()
     [counter] = result.metrics().query(beam.metrics.MetricsFilter().with_name("model_loads"))["counters"]
@@ -351,7 +352,7 @@ def test_worker_processes_get_what_they_need_by_pickle(tmp_path: Path, monkeypat
     batches = [segmented([sentences(1)[0]], f"shard-{i}") for i in range(3)]
     options = PipelineOptions(["--direct_num_workers=2", "--direct_running_mode=multi_processing"])
     with beam.Pipeline(runner="FnApiRunner", options=options) as pipeline:
-        written = pipeline | beam.Create(batches) | beam.Reshuffle() | GenerateTexts(ECHO_TASK, ECHO)
+        written = pipeline | beam.Create(batches) | beam.Reshuffle() | GenerateTexts(ECHO_TASK, SharedEngines(ECHO))
         _ = written | beam.Map(_write, str(tmp_path))
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {f"shard-{i}": sentences(1)[0] for i in range(3)}
 
@@ -387,6 +388,6 @@ def test_beam_stage_composes_with_segmentation() -> None:
     found: list[NoteBatch] = []
     _COLLECTED["composed"] = (found, threading.Lock())
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
-        batches = pipeline | beam.Create([make_batch([sentences(1)[0]])]) | SegmentNotes() | GenerateTexts(ECHO_TASK, ECHO)
+        batches = pipeline | beam.Create([make_batch([sentences(1)[0]])]) | SegmentNotes() | GenerateTexts(ECHO_TASK, SharedEngines(ECHO))
         _ = batches | beam.Map(_collect, "composed")
     assert [batch.column("summary") for batch in found] == [[sentences(1)[0]]]

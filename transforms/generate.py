@@ -2,43 +2,25 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import apache_beam as beam
-from apache_beam.metrics import Metrics
-from apache_beam.utils.shared import Shared
 
 from schemas.errors import ConfigurationError
 from schemas.histogram import count_values
 from schemas.rejection import Reason, Rejection, Stage
 from schemas.summary import GENERATE_FIELDS
 from transforms.batch import NoteBatch, guarded, timed
-from transforms.engine import (
-    Completion,
-    DecodeSettings,
-    Engine,
-    EngineError,
-    EngineSettings,
-    Request,
-    count_usage,
-    decode_settings,
-    load_engine,
-)
-from transforms.models import ModelFiles, model_on_this_machine
+from transforms.engine import Completion, DecodeSettings, Engine, Request, count_usage, decode_settings
+from transforms.models import ModelFiles
 from transforms.passages import Part, assembled, kept_summary, note_sections, whole_note
 from transforms.prompts import Passage, Prompt, Prompts, Summary, language_of, window_prompts
-from transforms.pulse import beat
 from transforms.reduce import Answer, summarize
 from transforms.segment import sentence_spans
 from transforms.selection import SelectionFormat, load_selection_format
-
-# Engines are shared by the threads of a process; generation goes one at a time, what surrounds it does not.
-_generation = threading.Lock()
-# Until the engine gives signs of life itself, between decode steps; CTranslate2 gives none.
-_SILENT_S_PER_TEXT = 600.0
+from transforms.shared_engine import LoadCounter, LoadedEngine, SharedEngine, SharedEngines, ask
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +83,10 @@ def generate_batch(batch: NoteBatch, engine: Engine, task: SummaryTask) -> NoteB
     def cut(passage: Passage) -> Prompts:
         return window_prompts(passage, language, task.overlap_sentences, engine)
 
-    def ask(prompts: Sequence[Prompt]) -> list[Completion]:
-        with _generation:
-            beat(_SILENT_S_PER_TEXT * (1 + len(prompts)))
-            return engine.generate([Request(prompt.source, decode) for prompt in prompts])
+    def write(prompts: Sequence[Prompt]) -> list[Completion]:
+        return ask(engine, [Request(prompt.source, decode) for prompt in prompts])
 
-    answers = iter(summarize([part.passage for note in parts for part in note if not part.kept], language, cut, ask))
+    answers = iter(summarize([part.passage for note in parts for part in note if not part.kept], language, cut, write))
     notes = [_note_summary(note, [None if part.kept else next(answers) for part in note]) for note in parts]
     done = batch.with_columns(GENERATE_FIELDS, _columns(notes))
     return done.reject(_rejections(batch, notes)).counted(tokens=_tokens(notes), histograms={"windows": _windows(notes)})
@@ -211,70 +191,43 @@ def _windows(notes: Sequence[_NoteSummary]) -> list[int]:
     return count_values("windows", (note.windows for note in notes if not note.error and note.summary.text.strip()))
 
 
-class LoadedEngine:
-    """An engine and the task with the model's place on this machine. Not slotted: Beam's Shared keeps weak references."""
-
-    def __init__(self, engine: Engine, task: SummaryTask) -> None:
-        self.engine = engine
-        self.task = task
-
-
-def load_for_task(task: SummaryTask, settings: EngineSettings) -> LoadedEngine:
-    """The engine that the task needs, on this machine, which may be another than the one that planned. Raises ConfigurationError."""
-    task = replace(task, model=model_on_this_machine(task.model))
-    try:
-        engine = load_engine(bound(settings, task.model))
-    except EngineError as error:  # it names the model and the choices
-        raise ConfigurationError(str(error)) from None
-    task.check(engine)
-    return LoadedEngine(engine, task)
+def task_here(task: SummaryTask, loaded: LoadedEngine) -> SummaryTask:
+    """The task with the model's place on this machine. Raises ConfigurationError if it asks more of the engine than that can."""
+    task = replace(task, model=loaded.model)
+    task.check(loaded.engine)
+    return task
 
 
 class _Generate(beam.DoFn):  # type: ignore[misc]
-    """Holds one engine per process, however many instances and threads there are: `shared` is made once, where the graph is built."""
-
-    def __init__(self, task: SummaryTask, settings: EngineSettings, shared: Shared) -> None:
+    def __init__(self, task: SummaryTask, shared: SharedEngine) -> None:
         self._task = task
-        self._settings = settings
         self._shared = shared
         self._loaded: LoadedEngine | None = None
-        self._loads = 0
-        self._load_counter = Metrics.counter("chartmill", "model_loads")
-
-    def _load(self) -> LoadedEngine:
-        loaded = load_for_task(self._task, self._settings)
-        self._loads += 1
-        return loaded
+        self._loads = LoadCounter()
 
     def setup(self) -> None:
         with guarded("loading the model"):
-            self._loaded = self._shared.acquire(self._load, tag=(self._settings, self._task.model))
+            self._loaded, loads = self._shared.acquire()
+            self._loads.loaded(loads)
+            self._here = task_here(self._task, self._loaded)
 
     def process(self, batch: NoteBatch) -> list[NoteBatch]:
-        # Counted here: metrics have no place to go during setup.
-        self._load_counter.inc(self._loads)
-        self._loads = 0
+        self._loads.report()
         assert self._loaded is not None
-        loaded = self._loaded
-        return [timed("generate", lambda notes: generate_batch(notes, loaded.engine, loaded.task), batch)]
+        engine, task = self._loaded.engine, self._here
+        return [timed("generate", lambda notes: generate_batch(notes, engine, task), batch)]
 
     def teardown(self) -> None:
         self._loaded = None
 
 
-def bound(settings: EngineSettings, model: ModelFiles) -> EngineSettings:
-    """The settings with the model filled in."""
-    folder = "" if model.folder is None else str(model.folder)
-    return replace(settings, model_folder=folder, model_id=model.id, model_sha256=model.sha256)
-
-
 class GenerateTexts(beam.PTransform):  # type: ignore[misc]
-    """NoteBatches with GENERATE_FIELDS. The engine settings need no model: the task's is filled in."""
+    """NoteBatches with GENERATE_FIELDS."""
 
-    def __init__(self, task: SummaryTask, settings: EngineSettings) -> None:
+    def __init__(self, task: SummaryTask, engines: SharedEngines) -> None:
         super().__init__()
         self._task = task
-        self._settings = settings
+        self._engines = engines
 
     def expand(self, batches: beam.PCollection[NoteBatch]) -> beam.PCollection[NoteBatch]:
-        return batches | beam.ParDo(_Generate(self._task, self._settings, Shared()))
+        return batches | beam.ParDo(_Generate(self._task, self._engines.of(self._task.model)))

@@ -8,16 +8,16 @@ is never downloaded.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from schemas.errors import ConfigurationError
 from transforms.alignment import MAX_SOURCES, Span, Support
+from transforms.bert import Bert
 
 # Cosine below which a sentence is no evidence. Chosen as `alignment.MIN_SUPPORT` was, on 120 reports: 91 % of a summary's sentences stay
 # below it in another patient's report, 8 % in their own.
@@ -44,15 +44,7 @@ class SentenceEncoder:
     """A loaded sentence encoder, on the CPU. Raises ConfigurationError when its package is not installed."""
 
     def __init__(self) -> None:
-        from tokenizers import Tokenizer
-        from transformers import AutoModel, logging
-
-        logging.disable_progress_bar()
-        folder = encoder_folder()
-        self._model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, trust_remote_code=False).eval()
-        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self._tokenizer.enable_truncation(_MAX_TOKENS)
-        self._tokenizer.enable_padding()
+        self._bert = Bert(encoder_folder(), _MAX_TOKENS)
 
     def support(self, text: str, sentences: Sequence[Span], rewritten: Sequence[str]) -> list[Support | None]:
         """For each rewritten sentence up to MAX_SOURCES of the note's sentences with their cosine (0-1), the nearest first.
@@ -67,23 +59,10 @@ class SentenceEncoder:
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """One vector of length 1 per text (float32 [texts, 384]): the mean over its tokens."""
-        # By length, so that little is padded.
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        vectors = np.concatenate(list(self._encoded([texts[i] for i in order])))
-        back = np.empty(len(order), np.int64)
-        back[order] = np.arange(len(order))
-        return np.asarray(vectors[back], np.float32)
+        from torch import from_numpy
+        from torch.nn.functional import normalize
 
-    def _encoded(self, texts: Sequence[str]) -> Iterator[Any]:
-        import torch
-
-        for start in range(0, len(texts), _SENTENCES_AT_ONCE):
-            batch = self._tokenizer.encode_batch(list(texts[start : start + _SENTENCES_AT_ONCE]))
-            ids, mask = (torch.tensor([getattr(each, name) for each in batch]) for name in ("ids", "attention_mask"))
-            with torch.inference_mode():
-                hidden = self._model(input_ids=ids, attention_mask=mask).last_hidden_state
-            mean = (hidden * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True)
-            yield torch.nn.functional.normalize(mean).numpy()
+        return np.asarray(normalize(from_numpy(self._bert.means(texts, _SENTENCES_AT_ONCE))))
 
 
 def _nearest(cosines: NDArray[np.float32]) -> Support:

@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import os
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path, PurePath
 from typing import Any
 
+from pipeline import html_page
 from pipeline.comparison.figures import SCORES, Row
 from pipeline.comparison.outcome import Comparison
 from pipeline.comparison.plot import Plot, Point, lay_out
 from pipeline.comparison.verdict import SCORE_NAMES, cost_text, interval_text, speed_text, standing
-from schemas.errors import ChartmillError, ConfigurationError
+from schemas.errors import ConfigurationError
 from transforms.checks import INFORMATIVE
-from transforms.store import LocalStore
 
-# By this an earlier page is known, which may be replaced.
-_MARK = b'<meta name="generator" content="chartmill compare">'
-_HERE = Path(__file__).parent
+_TEMPLATE = Path(__file__).with_name("compare.html")
 
 
 def render_page(comparison: Comparison) -> str:
     """The page as HTML."""
-    style = (_HERE / "compare.css").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-    return str(_template().render(page=page_of(comparison), style=style, policy=policy))
+    return html_page.render("compare", _TEMPLATE, page=page_of(comparison))
 
 
 def page_of(comparison: Comparison) -> dict[str, Any]:
@@ -120,27 +111,14 @@ def _said(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else "absent" if value is None else str(value)
 
 
-@cache
-def _template() -> Any:
-    import jinja2
-
-    loader = jinja2.FileSystemLoader(_HERE)
-    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.get_template("compare.html")
-
-
 def check_place(path: Path) -> None:
     """Raise ConfigurationError where the page cannot go; asked before the work that it is about."""
-    if path.exists() and (not path.is_file() or _MARK not in path.read_bytes()[:4096]):
-        raise ConfigurationError("--html: something else is there already and is not overwritten; choose another name")
+    html_page.check_place("compare", path)
     if not path.absolute().parent.is_dir():
         raise ConfigurationError("--html: there is no such folder; make it first")
 
 
 def write_page(html: str, path: Path) -> None:
-    """Write the page in one step, mode 0600. Raises ConfigurationError as `check_place`, ChartmillError where it cannot be written."""
+    """Write the page. Raises ConfigurationError as `check_place`, ChartmillError where it cannot be written."""
     check_place(path)
-    try:
-        LocalStore(path.absolute().parent).put(path.name, html.encode())
-    except OSError as error:
-        raise ChartmillError(f"--html: the page cannot be written: {os.strerror(error.errno or 0)}") from None
+    html_page.write_page("compare", html, path)

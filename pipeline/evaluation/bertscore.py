@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from pipeline.evaluation.notes import ReferencedNote
 from pipeline.evaluation.scores import Scored
 from schemas.errors import ConfigurationError
+from transforms.bert import Bert
 from transforms.similarity import minilm_package
 
 MODEL = "all-MiniLM-L6-v2"
@@ -63,31 +63,17 @@ class TokenEncoder:
     """A loaded encoder, on the CPU. Raises ConfigurationError when its package is not installed."""
 
     def __init__(self) -> None:
-        from tokenizers import Tokenizer
-        from transformers import AutoModel, logging
-
-        folder = installed_encoder()
-        logging.disable_progress_bar()
-        self._model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, trust_remote_code=False).eval()
-        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
-        self._begin, self._end = (self._tokenizer.token_to_id(token) for token in ("[CLS]", "[SEP]"))
+        self._bert = Bert(installed_encoder())
+        self._begin, self._end = (self._bert.tokenizer.token_to_id(token) for token in ("[CLS]", "[SEP]"))
 
     def encode(self, text: str) -> Vectors:
         """One vector of length 1 per token of the text, special tokens left out: float32 [tokens, 384]."""
-        ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+        ids = self._bert.tokenizer.encode(text, add_special_tokens=False).ids
         windows = [ids[start : start + WINDOW] for start in range(0, len(ids), WINDOW)]
         found = [self._encoded(windows[at : at + _WINDOWS_AT_ONCE]) for at in range(0, len(windows), _WINDOWS_AT_ONCE)]
         return np.concatenate(found) if found else np.zeros((0, 1), np.float32)
 
-    def _encoded(self, windows: Sequence[Sequence[int]]) -> Any:
-        import torch
-
-        width = max(map(len, windows))
-        rows = [[self._begin, *window, self._end, *[0] * (width - len(window))] for window in windows]
-        mask = torch.tensor([[1] * (len(window) + 2) + [0] * (width - len(window)) for window in windows])
-        with torch.inference_mode():
-            hidden = self._model(input_ids=torch.tensor(rows), attention_mask=mask).last_hidden_state
-        tokens = torch.cat([hidden[row, 1 : len(window) + 1] for row, window in enumerate(windows)])
-        return torch.nn.functional.normalize(tokens, dim=-1).numpy()
+    def _encoded(self, windows: Sequence[Sequence[int]]) -> Vectors:
+        states, _ = self._bert.states([[self._begin, *window, self._end] for window in windows])
+        tokens = np.concatenate([states[row, 1 : len(window) + 1].numpy() for row, window in enumerate(windows)])
+        return tokens / np.linalg.norm(tokens, axis=1, keepdims=True)

@@ -1,52 +1,38 @@
 """The best and the worst summaries beside their notes and references, as one HTML page that needs no network. The page holds patient text.
 
-Everything that comes from a note is escaped, and the page's policy lets only this file's own style in; it has no script.
+Everything that comes from a note is escaped, and it has no script.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pipeline import html_page
 from pipeline.evaluation.bootstrap import Floats
 from pipeline.evaluation.measure import Evaluated
 from pipeline.evaluation.scores import BASELINES, MEASURES, ORACLE, OURS
 from pipeline.evaluation.tables import NAMES, system_names, verdict
-from pipeline.inspect_note import inline_digest, write_page
 from schemas.reasons import FLAGS, REASONS
 from transforms.checks import INFORMATIVE
 
 CASES = 10
-# By this an earlier page is known, which may be replaced.
-_MARK = b'<meta name="generator" content="chartmill evaluate">'
-_HERE = Path(__file__).parent
+_TEMPLATE = Path(__file__).with_name("cases.html")
 # Drawing space of the histogram in SVG units, and the width of a bar in points of ROUGE-1.
 _WIDTH, _BASE, _TOP, _BIN = 640.0, 250.0, 58.0, 5
 
 
 def write_cases(evaluated: Evaluated, path: Path, output: str | None) -> None:
-    """Write the page with mode 0600. `output`: the run's folder, in which it must not lie. Raises as `inspect_note.write_page`."""
-    write_page(render_cases(evaluated), path, output, _MARK)
+    """Write the page with mode 0600. `output`: the run's folder, in which it must not lie. Raises as `html_page.write_page`."""
+    html_page.write_page("evaluate", render_cases(evaluated), path, output)
 
 
 def render_cases(evaluated: Evaluated) -> str:
     """The page as HTML."""
-    style = (_HERE / "cases.css").read_text(encoding="utf-8")
-    policy = f"default-src 'none'; style-src {inline_digest(style)}; base-uri 'none'; form-action 'none'"
-    return str(_template().render(page=page_of(evaluated), style=style, policy=policy))
-
-
-@cache
-def _template() -> Any:
-    import jinja2
-
-    loader = jinja2.FileSystemLoader(_HERE)
-    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.get_template("cases.html")
+    return html_page.render("evaluate", _TEMPLATE, page=page_of(evaluated))
 
 
 def page_of(evaluated: Evaluated) -> dict[str, Any]:

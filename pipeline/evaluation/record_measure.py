@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
+import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.bench_machine import describe_machine
-from pipeline.config import Job, OutputSection
+from pipeline.config import Job
 from pipeline.evaluation.bootstrap import RESAMPLES
 from pipeline.evaluation.notes import ReferencedNote, collect_notes
 from pipeline.evaluation.record_formats import GoldFormat, UnreadableGold, gold_format
@@ -18,11 +18,12 @@ from pipeline.evaluation.record_gold_file import read_gold_file
 from pipeline.evaluation.record_matching import match_note
 from pipeline.evaluation.record_outputs import join_records
 from pipeline.evaluation.record_scores import record_figures
-from pipeline.evaluation.record_stage import Recorded, read_records
+from pipeline.evaluation.record_stage import Recorded, RecordedTexts, read_records
 from pipeline.evaluation.record_values import Value
-from pipeline.prepare import prepare
+from pipeline.prepare import PreparedRecords, prepare_records
+from pipeline.record_alarm import written_figures
 from schemas.errors import ConfigurationError
-from transforms.record import RecordSettings
+from transforms.shared_engine import load_model
 from transforms.store import open_to_read
 
 
@@ -52,11 +53,12 @@ class _GoldNote:
 def measure_records(job: Job, options: RecordOptions, say: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
     """Collect, read or look up, compare. `say` is told what goes on, in counts. Raises ConfigurationError for what cannot be done."""
     form = gold_format(options.gold_format)
-    settings = _record_settings(job)
+    prepared = None if options.output is not None else _prepared(job)
     golden, not_read, left_out = _collect(job, options, form)
     say(f"{len(golden):,} notes with gold")
     started = time.perf_counter()
-    notes, recorded, joined_out = _records(settings, options, [one.note for one in golden])
+    notes, read_out, joined_out = _records(prepared, options, [one.note for one in golden])
+    recorded = read_out.records
     read = time.perf_counter()
     say(f"{len(recorded):,} records; comparing")
     golds = {id(one.note): one.gold for one in golden}
@@ -74,17 +76,28 @@ def measure_records(job: Job, options: RecordOptions, say: Callable[[str], None]
         "failed": sum(reasons.values()),
         "failed_reasons": dict(sorted(reasons.items())),
         "reader": job.tasks.record.reader if options.output is None else None,
+        "model": _model_said(prepared),
+        "written": written_figures(read_out.written),
         "settings": {"column": options.column, "resamples": options.resamples, "seed": options.seed},
         "seconds": {"read": round(read - started, 2), "compare": round(time.perf_counter() - read, 2)},
         "machine": describe_machine(),
     }
 
 
-def _record_settings(job: Job) -> RecordSettings:
-    """What the job would read records with. No summary is written, so no model is looked for."""
-    with tempfile.TemporaryDirectory() as folder:
-        update = {"output": OutputSection(uri=folder), "engine": job.engine.model_copy(update={"backend": "echo"})}
-        return prepare(job.model_copy(update=update)).record
+def _prepared(job: Job) -> PreparedRecords:
+    """What the job would read records with. No summary is written, so no model for that is looked for."""
+    if job.tasks.record.reader == "off":
+        raise ConfigurationError("tasks.record.reader: off reads no records; choose rules, model or both")
+    return prepare_records(job)
+
+
+def _model_said(prepared: PreparedRecords | None) -> dict[str, Any] | None:
+    """The model that was asked; None where none was, or a finished run is scored."""
+    if prepared is None or prepared.record.task is None or prepared.maker is None:
+        return None
+    maker = prepared.maker
+    named = {"id": maker.model_id, "sha256": maker.model_sha256, "decode": json.loads(maker.decode)}
+    return named | {"backend": maker.backend, "dtype": maker.dtype}
 
 
 def _collect(job: Job, options: RecordOptions, form: GoldFormat) -> tuple[list[_GoldNote], bool, Mapping[str, int]]:
@@ -110,13 +123,16 @@ def _collect(job: Job, options: RecordOptions, form: GoldFormat) -> tuple[list[_
 
 
 def _records(
-    settings: RecordSettings, options: RecordOptions, notes: Sequence[ReferencedNote]
-) -> tuple[Sequence[ReferencedNote], Sequence[Recorded], Mapping[str, int]]:
+    prepared: PreparedRecords | None, options: RecordOptions, notes: Sequence[ReferencedNote]
+) -> tuple[Sequence[ReferencedNote], RecordedTexts, Mapping[str, int]]:
     """The notes that count, their records, and how many the finished run does not know, by why."""
-    if options.output is None:
-        return notes, read_records([note.text for note in notes], settings), {}
-    joined = join_records(open_to_read(options.output), notes)
-    return joined.notes, joined.records, joined.left_out
+    if prepared is None:
+        assert options.output is not None, "either a job reads the records, or a finished run has them"
+        joined = join_records(open_to_read(options.output), notes)
+        return joined.notes, RecordedTexts(joined.records), joined.left_out
+    task = prepared.record.task
+    loaded = load_model(task.model, prepared.engine) if task else None
+    return notes, read_records([note.text for note in notes], prepared.record, loaded), {}
 
 
 def _grounding(notes: Sequence[ReferencedNote], recorded: Sequence[Recorded]) -> dict[str, Any]:

@@ -1,11 +1,11 @@
-"""Records of texts in memory, through the record stage of a job, without Beam and without a model for summaries.
+"""Records of texts in memory, through the record stage of a job, without Beam and without a summary.
 
 It knows no contract: texts are not validated, only blank ones are set aside; nor the dates of the notes, so relative dates stay unresolved.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -13,10 +13,12 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.summarize import unusable
-from schemas.commit import Shard
+from schemas.commit import RunStats, Shard
 from schemas.note import BATCH_SCHEMA
-from transforms.batch import NoteBatch, timed
-from transforms.record import RecordSettings, record_batch
+from transforms.batch import NoteBatch, compose, timed
+from transforms.record import RecordSettings
+from transforms.segment import segment_batch
+from transforms.shared_engine import LoadedEngine
 
 _NOTES_AT_ONCE = 1000
 
@@ -29,17 +31,32 @@ class Recorded:
     failed: str | None = None
 
 
-def read_records(texts: Sequence[str], settings: RecordSettings) -> list[Recorded]:
-    """One per text, in order. A text that fails spoils no other. Raises StageError, which quotes no text, when the stage itself fails."""
-    step = partial(record_batch, order=settings.date_order, terminology=settings.load())
+@dataclass(frozen=True, slots=True)
+class RecordedTexts:
+    """One record per text, in order. `written`: what a model's part came to, as RunStats.records; empty where no model read."""
+
+    records: tuple[Recorded, ...] = field(repr=False)
+    written: Mapping[str, int] = field(default_factory=dict)
+
+
+def read_records(texts: Sequence[str], settings: RecordSettings, loaded: LoadedEngine | None = None) -> RecordedTexts:
+    """`loaded`: the engine of the task, where there is one. A text that fails spoils no other.
+
+    Raises StageError, which quotes no text, when the stage itself fails.
+    """
+    # Only windows need sentences.
+    steps = ({} if loaded is None else {"segment": segment_batch}) | {"record": settings.step(loaded)}
+    step = compose([partial(timed, name, stage) for name, stage in steps.items()])
     results = {i: Recorded(failed=str(unusable(text))) for i, text in enumerate(texts)}
+    stats: list[RunStats] = []
     for start in range(0, len(texts), _NOTES_AT_ONCE):
-        results |= _stretch(texts, range(start, min(start + _NOTES_AT_ONCE, len(texts))), partial(timed, "record", step))
-    return [results[position] for position in range(len(texts))]
+        results |= _stretch(texts, range(start, min(start + _NOTES_AT_ONCE, len(texts))), step, stats)
+    return RecordedTexts(tuple(results[position] for position in range(len(texts))), RunStats.sum(stats).records)
 
 
-def _stretch(texts: Sequence[str], places: range, step: partial[NoteBatch]) -> dict[int, Recorded]:
+def _stretch(texts: Sequence[str], places: range, step: Callable[[NoteBatch], NoteBatch], stats: list[RunStats]) -> dict[int, Recorded]:
     done = step(_batch(texts, places))
+    stats.append(done.stats)
     failed = {rejection.source_row or 0: Recorded(failed=str(rejection.reason)) for rejection in done.rejections}
     return failed | {row["source_row"]: Recorded(row["record"]) for row in _rows(done)}
 

@@ -23,10 +23,18 @@ def print_records(figures: Mapping[str, Any], console: Console | None = None) ->
         f"assertion right, of the values found: {number(figures['assertion_accuracy'])}",
         *_assertions(figures["assertions"]),
         f"values that are the note's words at their offsets: {_share(figures['grounded_share'])} of {figures['values']:,}",
+        *_written(figures["written"]),
         *lost_notes(figures, "without a record, all their values missed"),
     ]
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def _written(said: Mapping[str, Any] | None) -> list[str]:
+    if said is None:
+        return []
+    read = f"read by the model: {said['notes']:,} notes in {said['windows']:,} windows"
+    return [f"{read}; nothing written of {_share(said['dead_share'])}, cut off by a limit {_share(said['cut_share'])}"]
 
 
 def _fields(figures: Mapping[str, Any]) -> Table:

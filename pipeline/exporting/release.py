@@ -64,6 +64,8 @@ def find_release(store: Store, version: str | None = None) -> Release:
 def shard_notes(store: Store, release: Release, commit: CommitRecord) -> list[ExportNote]:
     """The summarized notes of a shard, each with its record. Raises AccountingError when the two do not match."""
     summaries, records = (_rows(store, commit, kind) for kind in ("summaries", "records"))
+    if summaries and "records" not in commit.files:
+        raise ConfigurationError("export: this run wrote summaries only (tasks.record.reader: off); an export needs records too")
     if [_place(row) for row in summaries] != [_place(row) for row in records]:
         raise AccountingError(f"shard {commit.shard.id}: its records are not those of its summaries")
     return [_note(release, commit, *rows) for rows in zip(summaries, records, strict=True)]
