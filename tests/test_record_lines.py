@@ -132,3 +132,31 @@ def test_a_bad_format_is_refused(tmp_path: Path, content: str, complaint: str) -
     (tmp_path / "chartmill.json").write_text(content)
     with pytest.raises(ValueError, match=complaint):
         load_record_format(tmp_path)
+
+
+def test_no_line_is_written_twice_of_one_place(planner: Planner) -> None:
+    note = "gout. asthma."
+    first = [("problem", {"name": "gout"})]
+    plan = planner.plan(note, Constraint(RECORD_GRAMMAR), 1000, 1000)
+    automaton = planner.automaton(RECORD_GRAMMAR)
+    with pytest.raises(ValueError, match="not what its constraint allows"):
+        plan.close(automaton.written([*first, *first]))
+    # Of another kind it may be.
+    read_back(planner, note, [*first, ("medication", {"name": "gout"})])
+
+
+def test_what_is_said_twice_may_be_written_twice_at_its_own_places(planner: Planner) -> None:
+    note = "gout. asthma. gout."
+    lines: list[Written] = [("problem", {"name": "gout"})] * 2
+    assert [problem["name"]["start"] for problem in read_back(planner, note, lines)["problems"]] == [0, note.rindex("gout")]
+
+
+def test_where_every_place_is_taken_a_line_can_still_be_ended(planner: Planner) -> None:
+    lines: list[Written] = [("problem", {"name": "gout"})] * 3
+    [first, *_] = read_back(planner, "gout", lines)["problems"]
+    assert first["name"]["text"] == "gout"
+
+
+def test_of_entities_that_begin_at_one_place_the_first_is_written() -> None:
+    record = parse_record("No diabetes. Gout is well controlled.")
+    assert record_lines(record | {"problems": record["problems"] * 2}) == record_lines(record)

@@ -183,10 +183,12 @@ def test_a_failed_window_costs_its_note_alone(writer: RecordWriter, with_rules: 
 
 
 def test_dead_and_cut_records_are_counted() -> None:
-    dead, alive = Completion(""), Completion("", values=_problem("gout", "gout"))
+    dead, alive = Completion("", source_tokens=64), Completion("", values=_problem("gout", "gout"))
     cut = replace(alive, finish="length")
     notes = [WrittenNote((0, 0), (dead, alive)), WrittenNote((0,), (dead,)), WrittenNote((0,), (cut,)), WrittenNote((0,), (alive,), 3)]
     notes.append(WrittenNote((0,), (replace(dead, finish="length"),)))
+    # Of a few words there may be nothing to say.
+    assert not WrittenNote((0,), (replace(dead, source_tokens=63),)).is_dead
     failed = WrittenNote((0, 0), (dead, Completion.failed(DEADLINE, "DeadlineError")))
     counts = count_written([*notes, failed])
     assert {name: counts[name] for name in ("notes", "windows", "dead", "cut")} == {"notes": 6, "windows": 8, "dead": 2, "cut": 2}

@@ -50,7 +50,7 @@ _MAX_TOKENS = 24
 def _line(name: str) -> Line:
     parts = {name: ""} if name in _SINGLE else _LINES[name][1]
     copied = [Copy(part, tag, (name, part) in _REQUIRED, _MAX_TOKENS) for part, tag in parts.items()]
-    return Line(name, _TAGS[name], (*copied, *((_ASSERTED,) if name in _WITH_ASSERTION else ())))
+    return Line(name, _TAGS[name], (*copied, *((_ASSERTED,) if name in _WITH_ASSERTION else ())), distinct=True)
 
 
 RECORD_GRAMMAR = Grammar(tuple(_line(name) for name in _TAGS))
@@ -59,14 +59,19 @@ RECORD_TAGS = tuple(dict.fromkeys(tag for line in RECORD_GRAMMAR.lines for tag i
 
 
 def record_lines(record: Mapping[str, Any]) -> list[Written]:
-    """What a model is to write of a record in the shape of RECORD_TYPE, in the order of the note. Leaves need `text` and `start`."""
-    placed = [(record[name]["start"], (name, {name: record[name]["text"]})) for name in _SINGLE if record.get(name)]
+    """What a model is to write of a record in the shape of RECORD_TYPE, in the order of the note. Leaves need `text` and `start`.
+
+    Of several entities of a kind that begin at one place the first is written.
+    """
+    placed: dict[tuple[str, int], Written] = {}
+    for name in (name for name in _SINGLE if record.get(name)):
+        placed[name, record[name]["start"]] = (name, {name: record[name]["text"]})
     for name, (field, parts) in _LINES.items():
         head = next(iter(parts))
         for entity in record.get(field) or ():
             if entity.get("category", name) == name and all(entity.get(part) for line, part in _REQUIRED if line == name):
-                placed.append((entity[head]["start"], (name, _written(name, entity, parts))))
-    return [line for _, line in sorted(placed, key=lambda found: found[0])]
+                placed.setdefault((name, entity[head]["start"]), (name, _written(name, entity, parts)))
+    return [line for _, line in sorted(placed.items(), key=lambda found: found[0][1])]
 
 
 def _written(name: str, entity: Mapping[str, Any], parts: Mapping[str, str]) -> dict[str, str]:

@@ -29,6 +29,8 @@ Record = dict[str, Any]
 
 # Special tokens around a source, which a format counts and engines do not.
 _SPECIAL_TOKENS = 2
+# Of a note: about 40 words. Shorter ones may well hold nothing that a record has a field for.
+_TELLING_TOKENS = 64
 # What a constrained output knows of a job's decode settings; rules that ban or force tokens would contradict the grammar.
 DECODE_KEYS = ("num_beams", "max_new_tokens", "length_penalty")
 
@@ -142,8 +144,9 @@ class WrittenNote:
 
     @property
     def is_dead(self) -> bool:
-        """Nothing was written of any window."""
-        return not any(completion.values for completion in self.completions)
+        """Nothing was written of any window of a note long enough to say something."""
+        read = sum(completion.source_tokens for completion in self.completions)
+        return read >= _TELLING_TOKENS and not any(completion.values for completion in self.completions)
 
     @property
     def is_cut(self) -> bool:

@@ -58,12 +58,14 @@ Field = Copy | Number | Enum
 class Line:
     """`tag` begins it. The first field is always written and may have no tag of its own; each other field needs one.
 
-    Raises ValueError for fields that could not be told apart.
+    `distinct`: each line of this kind begins its first field, a copied one, at a place of its own, as long as there are such places: what a
+    model has written it cannot write for ever. Raises ValueError for fields that could not be told apart.
     """
 
     name: str
     tag: str
     fields: tuple[Field, ...]
+    distinct: bool = False
 
     def __post_init__(self) -> None:
         names = [each.name for each in self.fields]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transforms.engine.constraint import Value
-from transforms.engine.constraint_automaton import END, NEVER, START, Automaton, Open
+from transforms.engine.constraint_automaton import END, NEVER, START, Automaton, Open, State
 from transforms.engine.constraint_source import Place, Source
 
 # Many as an array, few as a list: each is made and read faster so.
@@ -23,11 +23,12 @@ Tokens = NDArray[np.int64] | list[int]
 
 class Position(NamedTuple):
     """Where an output is: a state of the automaton and, inside a copied value, the places of the source that its tokens fit so far and how
-    many tokens it has."""
+    many tokens it has. `taken`: of lines that are distinct, the characters at which their first values began, by kind of line."""
 
     state: int
     places: tuple[Place, ...] = ()
     used: int = 0
+    taken: tuple[tuple[int, int], ...] = ()
 
 
 class Offer(NamedTuple):
@@ -68,24 +69,28 @@ class Machine:
             return _within(*self._leaving(position.state), remaining)
         if not position.used:
             tokens, costs = self._entries[state.open.kind, state.open.most]
-            return _within(tokens, costs, remaining - self._costs[state.open.after])
+            room = remaining - self._costs[state.open.after]
+            return self._fresh(state, position, tokens, costs, room) or _within(tokens, costs, room)
         return self._inside(state.open, position, remaining)
 
     def advance(self, position: Position, token: int) -> Position | None:
         """The position after this token, or None if it may not come here, whatever the limit."""
         state = self._states[position.state]
         if state.open is None:
-            return self._entered(state.edges.get(token))
+            return self._entered(state.edges.get(token), position.taken)
         if not position.used:
             places = self._source.view(state.open.kind).entries.get(token, ())
-            return Position(position.state, places, 1) if places else None
+            starts = self._starts(state, position)
+            # If all of its places are taken it was offered because nothing else was left.
+            places = tuple(place for place in places if place[1] not in starts) or places
+            return Position(position.state, places, 1, position.taken) if places else None
         # No token that is copied begins a tag or is the end.
         target = self._states[state.open.after].edges.get(token)
         if target is not None:
-            return self._entered(target) if self._ends(state.open, position) else None
+            return self._entered(target, self._taken(state, position)) if self._ends(state.open, position) else None
         ids = self._source.nodes.ids
         places = tuple(place for place in self._following(state.open, position) if ids[place[0]] == token)
-        return Position(position.state, places, position.used + 1) if places else None
+        return Position(position.state, places, position.used + 1, position.taken) if places else None
 
     def read(self, ids: Sequence[int], limit: int) -> Reading:
         """The values of an output of this grammar and this limit. Raises ValueError for any other output."""
@@ -136,8 +141,33 @@ class Machine:
         spans = sorted({(start, nodes.ends[node]) for node, start in position.places if view.to_end[node] == 0})
         return (*spans[0], len(spans)) if spans else None
 
-    def _entered(self, target: int | None) -> Position | None:
-        return None if target is None else Position(target)
+    def _entered(self, target: int | None, taken: tuple[tuple[int, int], ...]) -> Position | None:
+        return None if target is None else Position(target, taken=taken)
+
+    def _distinct_line(self, state: State) -> int | None:
+        """The line whose first value is read here, if lines of its kind are distinct."""
+        line, index = state.field or (0, 1)
+        return line if index == 0 and self._grammar.lines[line].distinct else None
+
+    def _taken(self, state: State, position: Position) -> tuple[tuple[int, int], ...]:
+        """With the value that ends here."""
+        line, copied = self._distinct_line(state), self._copied(position)
+        return position.taken if line is None or copied is None else (*position.taken, (line, copied[0]))
+
+    def _starts(self, state: State, position: Position) -> frozenset[int]:
+        """Characters at which no value may begin here."""
+        line = self._distinct_line(state) if position.taken else None
+        return frozenset(start for taken, start in position.taken if taken == line)
+
+    def _fresh(self, state: State, position: Position, tokens: Tokens, costs: list[float], room: float) -> Offer | None:
+        """Openings of a value that begin at a character of their own; None if that is all of them, or if there are no others."""
+        starts = self._starts(state, position)
+        if not starts or state.open is None:
+            return None
+        entries = self._source.view(state.open.kind).entries
+        kept = [index for index, token in enumerate(tokens) if any(start not in starts for _, start in entries[int(token)])]
+        offer = _within(np.asarray(tokens)[kept], [costs[index] for index in kept], room)
+        return offer if len(offer.tokens) else None
 
     def _openings(self, kind: str, most: int) -> tuple[Tokens, list[float]]:
         nearest = self._source.view(kind).nearest
