@@ -42,30 +42,32 @@ def canary() -> str:
     return "".join(secrets.choice(string.ascii_letters) for _ in range(24))
 
 
+def traces(value: str) -> list[bytes]:
+    """What betrays a canary, in lower case: either half of it, the whole as base64 and hex, and how its plain hashes begin."""
+    raw = value.encode()
+    hashes = [hashlib.new(name, raw).hexdigest() for name in ("md5", "sha1", "sha256", "sha512")]
+    hashes += [hashlib.blake2b(raw, digest_size=size).hexdigest() for size in (8, 16, 32, 64)]
+    told = [value[:12], value[12:], base64.b64encode(raw).decode(), raw.hex(), *(found[:12] for found in hashes)]
+    return [trace.lower().encode() for trace in told]
+
+
 class Canaries:
     """One canary per place, made when it is first asked for."""
 
     def __init__(self) -> None:
         self._of: dict[str, str] = {}
+        self._traces: dict[bytes, str] = {}
 
     def __getitem__(self, place: str) -> str:
-        return self._of.setdefault(place, canary())
-
-    def traces(self) -> dict[bytes, str]:
-        """What to look for, in lower case -> the place it betrays: the canary, its halves, as base64 and hex, and its plain hashes."""
-        found = {}
-        for place, value in self._of.items():
-            raw = value.encode()
-            hashes = [hashlib.new(name, raw).hexdigest() for name in ("md5", "sha1", "sha256", "sha512")]
-            hashes += [hashlib.blake2b(raw, digest_size=size).hexdigest() for size in (8, 16, 32, 64)]
-            told = [value, value[:12], value[12:], base64.b64encode(raw).decode(), raw.hex(), *hashes, *(h[:12] for h in hashes)]
-            found.update({trace.lower().encode(): place for trace in told})
-        return found
+        if place not in self._of:
+            self._of[place] = canary()
+            self._traces |= dict.fromkeys(traces(self._of[place]), place)
+        return self._of[place]
 
     def assert_absent(self, what: str, content: str | bytes) -> None:
         raw = (content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content).lower()
         # Collected first: a failing assertion must say which canary, not print everything.
-        betrayed = sorted({place for trace, place in self.traces().items() if trace in raw})
+        betrayed = sorted({place for trace, place in self._traces.items() if trace in raw})
         assert not betrayed, f"{what} betrays: {', '.join(betrayed)}"
 
     def __iter__(self) -> Iterator[str]:

@@ -30,7 +30,7 @@ os.environ["GX_ANALYTICS_ENABLED"] = "false"
 os.environ.setdefault("AWS_EC2_METADATA_DISABLED", "true")
 
 # Few examples where all tests run at every change; many with the slow tests, by `--hypothesis-profile=thorough`.
-settings.register_profile("quick", max_examples=25, deadline=None)
+settings.register_profile("quick", max_examples=15, deadline=None)
 settings.register_profile("thorough", max_examples=100, deadline=None)
 settings.load_profile("quick")
 

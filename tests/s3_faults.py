@@ -208,10 +208,10 @@ def faulty_s3(endpoint: str, shares: Mapping[str, float] | None = None, seed: in
 
 @contextmanager
 def reached_through(proxy: FaultyS3) -> Iterator[FaultyS3]:
-    """In the body this process' S3 clients are new ones that know the proxy's address only, and pause for hundredths of seconds."""
+    """In the body this process' S3 clients are new ones that know the proxy's address only, and pause for thousandths of seconds."""
     from botocore.retries.standard import ExponentialBackoff
 
-    backoff = {"throttling_base_scale": 0.02, "non_throttling_base_scale": 0.01}
+    backoff = {"throttling_base_scale": 0.004, "non_throttling_base_scale": 0.002}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", proxy.url)
         patch.setattr(ExponentialBackoff, "_DEFAULT_BACKOFF_CONFIG", backoff)

@@ -147,10 +147,10 @@ def test_data_files_are_compared_when_asked_for(output: Path) -> None:
     assert kinds(output) == set() and kinds(output, data=True) == {"data file changed", "data file missing"}
 
 
-def test_with_a_key_nobody_else_can_make_a_line(tmp_path: Path, notes_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    output = tmp_path / "out"
+def test_with_a_key_nobody_else_can_make_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notes, output = write_notes(tmp_path / "notes" / "a.parquet", note_rows(12)).parent, tmp_path / "out"
     monkeypatch.setenv(KEY_VARIABLE, "a key of this test")
-    run_job(echo_job(notes_folder, output, **LENIENT))
+    run_job(echo_job(notes, output, **LENIENT))
     assert kinds(output) == set()
     assert b"a key of this test" not in b"".join(path.read_bytes() for path in lines_of(output))
     monkeypatch.delenv(KEY_VARIABLE)
@@ -204,13 +204,15 @@ def test_an_answer_that_was_lost_costs_no_line(tmp_path: Path) -> None:
     assert trail_of(tmp_path).faults == [] and chain.lines == 3 and chain.head != FIRST
 
 
-def test_a_run_that_fails_says_so(notes_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canaries: Canaries) -> None:
+def test_a_run_that_fails_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canaries: Canaries) -> None:
+    notes = write_notes(tmp_path / "notes" / "a.parquet", note_rows(12)).parent
+
     def fail(*_: Any, **__: Any) -> None:
         raise ValueError(canaries["quoted"])
 
     monkeypatch.setattr("pipeline.run.publish", fail)
     with pytest.raises(ValueError, match=r"^"):
-        run_job(echo_job(notes_folder, tmp_path / "out", **LENIENT))
+        run_job(echo_job(notes, tmp_path / "out", **LENIENT))
     last = lines_of(tmp_path / "out")[-1].read_text()
     canaries.assert_absent("the audit line", last)
     assert json.loads(last)["outcome"] == "failed" and json.loads(last)["error"].startswith("ValueError")
@@ -253,6 +255,7 @@ def test_who_is_the_account_and_the_role_that_are_known_here(tmp_path: Path, mon
 
 
 @pytest.mark.s3
+@pytest.mark.slow
 def test_the_trail_is_the_same_on_s3(bucket: str, tmp_path: Path) -> None:
     notes = write_notes(tmp_path / "notes" / "a.parquet", note_rows(20)).parent
     job = echo_job(notes, f"s3://{bucket}/out", **LENIENT, **{"output.encryption": {"mode": "aes256"}})

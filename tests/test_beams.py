@@ -169,7 +169,7 @@ LONG = DecodeSettings(num_beams=3, length_penalty=2.0)
 
 
 # Without shrinking: a failing search takes minutes to shrink.
-@settings(max_examples=25, deadline=None, phases=(Phase.explicit, Phase.generate), suppress_health_check=list(HealthCheck))
+@settings(phases=(Phase.explicit, Phase.generate), suppress_health_check=list(HealthCheck))
 @example("marian", LONG, [Ask(2, limit=14), Ask(4, limit=14)], 1, [0] * 4, 2)
 @example("marian", dataclasses.replace(LONG, early_stopping=True), [Ask(2, limit=14), Ask(4, limit=14)], 2, [0] * 4, 1)
 @example("marian", dataclasses.replace(LONG, early_stopping="never"), [Ask(2, limit=14), Ask(4, limit=14)], 2, [0, 3, 3, 3], 1)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from pipeline.bench_kills import Differences, compare_rows, rows_of
 from pipeline.killed_runs import Marks, drawn_moment
+from tests.canaries import Said, command
 from tests.conftest import note_rows, write_notes
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
@@ -82,9 +83,9 @@ def test_a_kill_in_the_graph_hit_a_shard_or_its_commit() -> None:
     assert marks.place() == "publish"
 
 
-def test_an_engine_that_is_none_is_named(run_cli: Cli) -> None:
-    done = run_cli("bench", "kills", "--engine", "nonesuch", "--json")
-    assert done.returncode == 2 and "'nonesuch' is not one of echo, torch" in json.loads(done.stdout.splitlines()[-1])["error"]
+def test_an_engine_that_is_none_is_named(capfd: pytest.CaptureFixture[str], said: Said) -> None:
+    assert command(capfd, said, "bench", "kills", "--engine", "nonesuch", "--json") == 2
+    assert "'nonesuch' is not one of echo, torch" in json.loads(said.parts[0][1].splitlines()[-1])["error"]
 
 
 @pytest.mark.slow

@@ -221,7 +221,7 @@ def test_interrupting_says_how_to_go_on(
 
 
 def test_max_minutes_stops_in_time_with_exit_0(chartmill: Chartmill, notes: Path, tmp_path: Path) -> None:
-    slow = ("--max-minutes", "0.015", "--set", "engine.delay_ms=100")
+    slow = ("--max-minutes", "0.0075", "--set", "engine.delay_ms=50")
     done = chartmill("run", *job(notes, tmp_path / "out"), *slow, "--json")
     assert done.code == 0 and not done.last["report"]["complete"]
     assert "Stopped: not everything is done yet" in done.out and "run again to go on" in done.out

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
 import pytest
@@ -57,9 +58,43 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[st
     return all_rows(folder / "out")
 
 
-def test_every_note_is_accounted_for(messy: Path, tmp_path: Path) -> None:
-    output = tmp_path / "out"
-    outcome = run_job(echo_job(messy, output, LENIENT))
+class Ran(NamedTuple):
+    """Notes, the output of a run over them, and what it came to."""
+
+    notes: Path
+    output: Path
+    outcome: Outcome
+
+
+@pytest.fixture(scope="module")
+def messy_run(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """A run over the messy notes, to look at."""
+    folder = tmp_path_factory.mktemp("messy")
+    notes, output = messed_up(write_three_files(folder / "notes")), folder / "out"
+    return Ran(notes, output, run_job(echo_job(notes, output, LENIENT)))
+
+
+@pytest.fixture(scope="module")
+def kept_run(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """A run over the three files, with copies of both from which they are put back."""
+    folder = tmp_path_factory.mktemp("ran")
+    notes, output = write_three_files(folder / "notes"), folder / "out"
+    outcome = run_job(echo_job(notes, output))
+    shutil.copytree(folder, folder / "kept")
+    return Ran(notes, output, outcome)
+
+
+@pytest.fixture
+def ran(kept_run: Ran) -> Ran:
+    """The three files and the output of a run over them, in the same places for each test, which may change both."""
+    for folder in kept_run[:2]:
+        shutil.rmtree(folder)
+        shutil.copytree(folder.parent / "kept" / folder.name, folder)
+    return kept_run
+
+
+def test_every_note_is_accounted_for(messy_run: Ran) -> None:
+    _, output, outcome = messy_run
     report, rows = report_of(output), all_rows(output)
     assert outcome.exit_code == 0 and (output / "_SUCCESS").exists()
     assert report["notes_in"] == 75 == report["notes_summarized"] + report["notes_quarantined"]
@@ -76,8 +111,8 @@ def test_every_note_is_accounted_for(messy: Path, tmp_path: Path) -> None:
     assert listed == {path for paths in live["shards"].values() for path in paths.values()}
 
 
-def test_in_memory_runner_equals_function_calls(messy: Path, tmp_path: Path, straight: dict[str, Any]) -> None:
-    assert run_and_read(echo_job(messy, tmp_path / "out", LENIENT)) == straight
+def test_in_memory_runner_equals_function_calls(messy_run: Ran, straight: dict[str, Any]) -> None:
+    assert all_rows(messy_run.output) == straight
 
 
 def test_replayed_bundles_change_nothing(messy: Path, tmp_path: Path, straight: dict[str, Any]) -> None:
@@ -91,9 +126,8 @@ def test_several_processes_equal_function_calls(messy: Path, tmp_path: Path, str
     assert run_and_read(job, beam_options=["--direct_running_mode=multi_processing", "--direct_num_workers=2"]) == straight
 
 
-def test_running_again_does_nothing(messy: Path, tmp_path: Path) -> None:
-    output = tmp_path / "out"
-    run_job(echo_job(messy, output, LENIENT))
+def test_running_again_does_nothing(messy_run: Ran, tmp_path: Path) -> None:
+    messy, output = messy_run.notes, Path(shutil.copytree(messy_run.output, tmp_path / "out"))
     before, files = all_rows(output), sorted(output.rglob("version=*/*"))
     run_job(echo_job(messy, output, LENIENT))
     report = report_of(output)
@@ -101,15 +135,14 @@ def test_running_again_does_nothing(messy: Path, tmp_path: Path) -> None:
     assert (report["shards_resumed"], report["run"]["shards"], report["notes_in"]) == (report["shards"], 0, 75)
 
 
-def test_a_resumed_run_reports_like_a_straight_one(messy: Path, tmp_path: Path) -> None:
-    run_job(echo_job(messy, tmp_path / "one", LENIENT))
-    run_job(echo_job(messy, tmp_path / "two", LENIENT, **{"run.limit": 20}))
-    run_job(echo_job(messy, tmp_path / "two", LENIENT))
-    one, two = report_of(tmp_path / "one"), report_of(tmp_path / "two")
+def test_a_resumed_run_reports_like_a_straight_one(messy_run: Ran, tmp_path: Path) -> None:
+    run_job(echo_job(messy_run.notes, tmp_path / "two", LENIENT, **{"run.limit": 20}))
+    run_job(echo_job(messy_run.notes, tmp_path / "two", LENIENT))
+    one, two = report_of(messy_run.output), report_of(tmp_path / "two")
     same = [k for k in one if k not in ("run_id", "created_at", "seconds", "run", "notes_per_second", "shards_resumed", "settings")]
     assert {k: two[k] for k in same} == {k: one[k] for k in same}
     assert two["shards_resumed"] == 2
-    assert all_rows(tmp_path / "two") == all_rows(tmp_path / "one")
+    assert all_rows(tmp_path / "two") == all_rows(messy_run.output)
 
 
 def test_limit_releases_whole_shards_only(notes_folder: Path, tmp_path: Path) -> None:
@@ -126,18 +159,16 @@ def test_another_shard_size_keeps_the_cuts(notes_folder: Path, tmp_path: Path) -
     assert (report["shards_resumed"], report["notes_in"], len(read_rows(output, "summaries"))) == (2, 70, 70)
 
 
-def test_new_files_are_all_that_runs(notes_folder: Path, tmp_path: Path) -> None:
-    output = tmp_path / "out"
-    run_job(echo_job(notes_folder, output))
+def test_new_files_are_all_that_runs(ran: Ran) -> None:
+    notes_folder, output, _ = ran
     write_notes(notes_folder / "aa.parquet", note_rows(12, 200))
     run_job(echo_job(notes_folder, output))
     report = report_of(output)
     assert (report["run"]["notes"], report["notes_in"]) == (12, 82)
 
 
-def test_a_changed_file_replaces_its_rows(notes_folder: Path, tmp_path: Path) -> None:
-    output = tmp_path / "out"
-    run_job(echo_job(notes_folder, output))
+def test_a_changed_file_replaces_its_rows(ran: Ran) -> None:
+    notes_folder, output, _ = ran
     write_notes(notes_folder / "a.parquet", note_rows(8, 500))
     run_job(echo_job(notes_folder, output))
     ids = {r["note_id"] for r in read_rows(output, "summaries")}
@@ -145,9 +176,8 @@ def test_a_changed_file_replaces_its_rows(notes_folder: Path, tmp_path: Path) ->
     assert report_of(output)["notes_in"] == 53
 
 
-def test_a_file_that_went_and_came_back_is_not_lost(notes_folder: Path, tmp_path: Path) -> None:
-    output = tmp_path / "out"
-    run_job(echo_job(notes_folder, output))
+def test_a_file_that_went_and_came_back_is_not_lost(ran: Ran) -> None:
+    notes_folder, output, _ = ran
     original = (notes_folder / "a.parquet").read_bytes()
     write_notes(notes_folder / "a.parquet", note_rows(8, 500))
     run_job(echo_job(notes_folder, output))
@@ -156,9 +186,8 @@ def test_a_file_that_went_and_came_back_is_not_lost(notes_folder: Path, tmp_path
     assert {r["note_id"] for r in read_rows(output, "summaries")} == {r["note_id"] for r in note_rows(70)}
 
 
-def test_a_file_that_is_gone_keeps_its_output(notes_folder: Path, tmp_path: Path) -> None:
-    output = tmp_path / "out"
-    run_job(echo_job(notes_folder, output))
+def test_a_file_that_is_gone_keeps_its_output(ran: Ran) -> None:
+    notes_folder, output, _ = ran
     (notes_folder / "b.parquet").unlink()
     outcome = run_job(echo_job(notes_folder, output))
     assert outcome.published.released and len(read_rows(output, "summaries")) == 70
@@ -195,8 +224,10 @@ def test_latest_needs_a_date(tmp_path: Path) -> None:
         run_job(echo_job(tmp_path / "in", tmp_path / "out", **{"input.duplicates": "latest"}))
 
 
-def test_amendments_equal_one_run_over_everything(notes_folder: Path, tmp_path: Path) -> None:
+def test_amendments_equal_one_run_over_everything(tmp_path: Path) -> None:
     settings = {"input.duplicates": "latest"}
+    notes_folder = write_notes(tmp_path / "notes" / "a.parquet", note_rows(14)).parent
+    write_notes(notes_folder / "b.parquet", note_rows(26, 14), row_group_size=16)
     run_job(echo_job(notes_folder, tmp_path / "two", **settings))
     write_notes(notes_folder / "z.parquet", [{**row, "written_at": "2026-01-01"} for row in note_rows(5, 30)])
     run_job(echo_job(notes_folder, tmp_path / "two", LENIENT, **settings))
@@ -225,7 +256,7 @@ def test_two_runs_at_once(tmp_path: Path) -> None:
 
 def test_max_minutes_stops_between_shards_and_goes_on(notes_folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
-    slow = {"engine.delay_ms": 60, "run.max_minutes": 0.03}
+    slow = {"engine.delay_ms": 30, "run.max_minutes": 0.015}
     outcome = run_job(echo_job(notes_folder, output, **slow))
     report = report_of(output)
     assert outcome.exit_code == 0 and not outcome.published.released
@@ -253,9 +284,8 @@ def test_a_held_run_is_not_released_until_accepted(messy: Path, tmp_path: Path) 
     assert held(messy, output).exit_code == 3
 
 
-def test_a_held_increment_leaves_the_release_as_it_was(notes_folder: Path, tmp_path: Path) -> None:
-    output = tmp_path / "out"
-    run_job(echo_job(notes_folder, output))
+def test_a_held_increment_leaves_the_release_as_it_was(ran: Ran) -> None:
+    notes_folder, output, _ = ran
     current = (output / "_CURRENT.json").read_text()
     live = json.loads((output / json.loads(current)["live"]).read_text())
     write_notes(notes_folder / "a.parquet", [{"note_id": "x", "text": ""}] * 3)
@@ -294,10 +324,9 @@ def test_configuration_errors_come_before_anything_is_written(notes_folder: Path
     assert not (tmp_path / "out" / "summaries").exists()
 
 
-def test_rejected_text_is_kept_only_when_asked(messy: Path, tmp_path: Path) -> None:
-    run_job(echo_job(messy, tmp_path / "no", LENIENT))
-    run_job(echo_job(messy, tmp_path / "yes", LENIENT, "output.keep_rejected_text=true"))
-    assert "text" not in read_rows(tmp_path / "no", "rejections")[0]
+def test_rejected_text_is_kept_only_when_asked(messy_run: Ran, tmp_path: Path) -> None:
+    run_job(echo_job(messy_run.notes, tmp_path / "yes", LENIENT, "output.keep_rejected_text=true"))
+    assert "text" not in read_rows(messy_run.output, "rejections")[0]
     blank = [r for r in read_rows(tmp_path / "yes", "rejections") if r["reason"] == "MISSING_TEXT"]
     assert [r["text"] for r in blank] == [" "]
 

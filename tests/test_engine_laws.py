@@ -152,7 +152,7 @@ def mixed(count: int, style: Sequence[dict[str, Any]], seed: int = 0) -> list[Re
 
 
 # Small cases by construction: shrinking them further would take longer than reading them.
-quick = settings(deadline=None, derandomize=True, phases=[Phase.generate], max_examples=6)
+quick = settings(deadline=None, derandomize=True, phases=[Phase.generate], max_examples=4)
 thorough = settings(deadline=None, phases=[Phase.generate], max_examples=60)
 
 any_native = st.sampled_from(NATIVE)
@@ -211,7 +211,7 @@ def test_a_long_sweep_finds_hardly_a_tie(style: Any, load: Load, reference_of: R
 # In any company, order and number of slots.
 
 
-@settings(quick, max_examples=4)
+@settings(quick, max_examples=3)
 @given(
     family=any_native,
     slots=any_slots,

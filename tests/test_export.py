@@ -216,15 +216,15 @@ run_export(LocalStore(Path(sys.argv[1])), LocalStore(Path(sys.argv[2])), ExportS
 """
 
 
-def test_killed_and_run_again_the_files_are_the_same(finished: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [pytest.param(3, marks=pytest.mark.slow), 37])
+def test_killed_and_run_again_the_files_are_the_same(number: int, finished: Path, tmp_path: Path) -> None:
     exported(finished, tmp_path / "straight")
-    for number in (3, 37):
-        killed = tmp_path / f"killed-{number}"
-        done = subprocess.run([sys.executable, "-c", KILLED, str(finished), str(killed), str(number)], check=False, timeout=60)
-        assert done.returncode == -signal.SIGKILL
-        assert not (killed / "fhir" / "manifest.json").exists()
-        exported(finished, killed, grace_s=0)
-        assert tree(killed) == tree(tmp_path / "straight")
+    killed = tmp_path / "killed"
+    done = subprocess.run([sys.executable, "-c", KILLED, str(finished), str(killed), str(number)], check=False, timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    assert not (killed / "fhir" / "manifest.json").exists()
+    exported(finished, killed, grace_s=0)
+    assert tree(killed) == tree(tmp_path / "straight")
 
 
 def test_what_a_newer_run_superseded_goes(finished: Path, tmp_path: Path) -> None:
@@ -335,6 +335,7 @@ def test_bad_usage_names_the_value_and_the_choices(
 
 
 @pytest.mark.s3
+@pytest.mark.slow
 def test_an_export_on_s3_is_the_one_on_disk(finished: Path, tmp_path: Path, bucket: str) -> None:
     exported(finished, tmp_path, FHIR)
     store = S3Store(bucket, "export/", Encryption("aes256"))

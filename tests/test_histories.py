@@ -115,12 +115,12 @@ def check_history(seed: int, place: Path) -> None:
             check_release(folder, output, published)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [1])
 def test_a_release_holds_each_live_note_once(seed: int, tmp_path: Path) -> None:
     check_history(seed, tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2, 18))
+@pytest.mark.parametrize("seed", [0, *range(2, 18)])
 def test_many_histories(seed: int, tmp_path: Path) -> None:
     check_history(seed, tmp_path)

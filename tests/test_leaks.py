@@ -277,6 +277,7 @@ def test_exit_codes(clean: Path, output: Path, capsys: pytest.CaptureFixture[str
     assert json.loads(said.splitlines()[-1])["kinds"] == {"name": 1}
 
 
+@pytest.mark.slow
 def test_a_run_on_s3_is_looked_through(clean: Path, bucket: str) -> None:
     store = open_store(f"s3://{bucket}/out", Encryption("bucket"))
     for path in (clean / "out").rglob("*"):

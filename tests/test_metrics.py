@@ -6,6 +6,7 @@ import json
 import re
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,14 +15,20 @@ from pipeline.metrics import check_metrics_file, emf_line, prometheus_text, run_
 from pipeline.run import run_job
 from schemas.errors import ConfigurationError
 from tests.canaries import Canaries, plant
-from tests.conftest import echo_job
+from tests.conftest import echo_job, note_rows, write_notes
 
 SAMPLE = re.compile(r'chartmill_[a-z_]+\{version="v[0-9a-f]{12}"\} \d+(?:\.\d+)?(?:e-\d+)?')
 
 
-def test_embedded_metric_format(notes_folder: Path, tmp_path: Path) -> None:
-    outcome = run_job(echo_job(notes_folder, tmp_path / "out"))
-    line = emf_line(run_metrics(outcome.published.report, True), outcome.published.report, 1_700_000_000.5)
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("run")
+    write_notes(folder / "notes" / "a.parquet", note_rows(30))
+    return dict(run_job(echo_job(folder / "notes", folder / "out")).published.report)
+
+
+def test_embedded_metric_format(report: dict[str, Any]) -> None:
+    line = emf_line(run_metrics(report, True), report, 1_700_000_000.5)
     said = json.loads(line)
     [directive] = said["_aws"]["CloudWatchMetrics"]
     assert line.count("\n") == 1 and said["_aws"]["Timestamp"] == 1_700_000_000_500
@@ -29,16 +36,15 @@ def test_embedded_metric_format(notes_folder: Path, tmp_path: Path) -> None:
     assert directive["Namespace"] == "Chartmill" and directive["Dimensions"] == [[]]
     assert all(isinstance(said[metric["Name"]], (int, float)) for metric in directive["Metrics"]) and len(directive["Metrics"]) <= 100
     assert {metric["Unit"] for metric in directive["Metrics"]} == {"Count", "Seconds"}
-    assert (said["NotesIn"], said["NotesSummarized"], said["GateHeld"], said["Released"]) == (70, 70, 0, 1)
+    assert (said["NotesIn"], said["NotesSummarized"], said["GateHeld"], said["Released"]) == (30, 30, 0, 1)
 
 
-def test_prometheus_text(notes_folder: Path, tmp_path: Path) -> None:
-    report = run_job(echo_job(notes_folder, tmp_path / "out")).published.report
+def test_prometheus_text(report: dict[str, Any]) -> None:
     lines = prometheus_text(run_metrics(report, True), report, 1_700_000_000).splitlines()
     names = [line.split()[2] for line in lines if line.startswith("# TYPE")]
     assert len(names) == len(set(names)) == len(lines) / 3
     assert all(SAMPLE.fullmatch(line) for line in lines if not line.startswith("#"))
-    assert f'chartmill_notes_in{{version="{report["version"]}"}} 70' in lines
+    assert f'chartmill_notes_in{{version="{report["version"]}"}} 30' in lines
 
 
 def test_a_held_run_says_so(tmp_path: Path, canaries: Canaries, capsys: pytest.CaptureFixture[str]) -> None:
@@ -61,8 +67,7 @@ def test_a_held_run_says_so(tmp_path: Path, canaries: Canaries, capsys: pytest.C
     assert capsys.readouterr().out == ""
 
 
-def test_lines_are_appended_and_texts_replaced(notes_folder: Path, tmp_path: Path) -> None:
-    report = run_job(echo_job(notes_folder, tmp_path / "out")).published.report
+def test_lines_are_appended_and_texts_replaced(report: dict[str, Any], tmp_path: Path) -> None:
     for kind, lines in (("emf", 2), ("prometheus", 36)):
         section = load_job(None, (), {"run.metrics": kind, "run.metrics_file": str(tmp_path / kind)}).run
         for _ in range(2):

@@ -251,23 +251,23 @@ def check_damaged_history(seed: int, place: Path) -> None:
             assert report["notes_in"] == len(summaries) + sum(row["source_row"] is not None for row in rejections)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0])
 def test_formats_may_be_mixed_and_change_between_runs(seed: int, tmp_path: Path) -> None:
     check_history(seed, tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2, 18))
+@pytest.mark.parametrize("seed", range(1, 18))
 def test_many_mixed_histories(seed: int, tmp_path: Path) -> None:
     check_history(seed, tmp_path)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0])
 def test_files_may_vanish_and_break_off_between_runs(seed: int, tmp_path: Path) -> None:
     check_damaged_history(seed, tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2, 18))
+@pytest.mark.parametrize("seed", range(1, 18))
 def test_many_damaged_histories(seed: int, tmp_path: Path) -> None:
     check_damaged_history(seed, tmp_path)

@@ -19,7 +19,7 @@ from pipeline.direct import run_directly
 from pipeline.publish import publish
 from pipeline.run import run_job
 from tests.canaries import Canaries, Said, assert_files_clean, data_of, every_log_record, planned, plant
-from tests.conftest import all_rows, echo_job, free_port, wait_for_port
+from tests.conftest import all_rows, echo_job, free_port, note_rows, wait_for_port, write_notes
 from tests.test_privacy import SITE
 from transforms.batch import StageError
 
@@ -60,10 +60,11 @@ def services_here() -> Iterator[list[str]]:
         pool.stop(grace=1).wait()
 
 
-def test_workers_behind_a_job_server_equal_function_calls(notes_folder: Path, tmp_path: Path, services_here: list[str]) -> None:
-    outcome = run_job(portable_job(notes_folder, tmp_path / "out"), beam_options=services_here)
+def test_workers_behind_a_job_server_equal_function_calls(tmp_path: Path, services_here: list[str]) -> None:
+    notes = write_notes(tmp_path / "notes" / "a.parquet", note_rows(25)).parent
+    outcome = run_job(portable_job(notes, tmp_path / "out"), beam_options=services_here)
     assert outcome.exit_code == 0 and outcome.published.report["run"]["model_loads"] == 1
-    assert all_rows(tmp_path / "out") == straight(notes_folder, tmp_path / "straight")
+    assert all_rows(tmp_path / "out") == straight(notes, tmp_path / "straight")
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from tests.test_formats import read_folder
 from tests.test_mixed_histories import as_bundle
 from tests.test_resume import LENIENT, SEED, hits, kill_and_rerun
 
-_COUNT = 16
+_COUNT = 10
 
 
 def write_inputs(folder: Path) -> Path:
@@ -33,7 +33,7 @@ def write_inputs(folder: Path) -> Path:
 
 
 def settings(folder: Path | str) -> dict[str, Any]:
-    return {"input.uris": [str(folder)], "engine.backend": "echo", "engine.shard_notes": 6, "run.sweep_after_minutes": 0, **LENIENT}
+    return {"input.uris": [str(folder)], "engine.backend": "echo", "engine.shard_notes": 4, "run.sweep_after_minutes": 0, **LENIENT}
 
 
 def check_rows(rows: dict[str, list[dict[str, Any]]]) -> None:
@@ -57,7 +57,7 @@ def test_limits_and_other_shard_sizes_change_no_row(tmp_path: Path) -> None:
     folder = write_inputs(tmp_path / "notes")
     given = settings(folder)
     assert run_job(echo_job(folder, tmp_path / "straight", **given)).exit_code == 0
-    for limit, shard_notes in ((1, 7), (30, 50), (None, 5)):
+    for limit, shard_notes in ((1, 5), (20, 50), (None, 3)):
         run_job(echo_job(folder, tmp_path / "bit by bit", **{**given, "engine.shard_notes": shard_notes, "run.limit": limit}))
     straight, bits = (all_rows(tmp_path / name) for name in ("straight", "bit by bit"))
     check_rows(straight)
@@ -76,8 +76,8 @@ def test_ranges_of_text_files_are_read_from_s3(bucket: str, tmp_path: Path, monk
     folder = write_inputs(tmp_path / "notes")
     for path in filter(Path.is_file, folder.rglob("*")):
         s3_client().upload_file(str(path), bucket, f"in/{path.relative_to(folder).as_posix()}")
-    here = read_folder(folder, 6)
+    here = read_folder(folder, 4)
     assert len(here[0]) == 5 * _COUNT + 1
     for small in (8 << 20, 0):
         monkeypatch.setattr("transforms.inputs._SMALL_BYTES", small)
-        assert read_folder(f"s3://{bucket}/in/", 6) == here
+        assert read_folder(f"s3://{bucket}/in/", 4) == here

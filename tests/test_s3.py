@@ -97,6 +97,7 @@ def test_s3_to_s3_equals_a_local_run_and_everything_is_encrypted(bucket: str, no
     assert publish(prepare(job(bucket)).store).released and keys(bucket, "out/") == list(heads)
 
 
+@pytest.mark.slow
 def test_a_changed_object_supersedes(bucket: str, notes: Path, tmp_path: Path) -> None:
     run_job(job(bucket))
     write_notes(notes / "a.parquet", note_rows(8, 500))
