@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from pipeline.training.export import save_model
 from pipeline.training.material import lay_out
 from pipeline.training.start import Start, prepare_start
 from pipeline.training.vocabulary import cut_spec, kept_pieces
@@ -142,3 +143,19 @@ def test_a_model_that_wrote_markers_only_may_write_words(tmp_path: Path) -> None
     job = tiny_job(tmp_path, model__start="default")
     start = prepare_start(job, resolve_model("default"), [])
     assert float(start.model.final_logits_bias.min()) > -50 and start.selected and start.fmt is None
+
+
+@pytest.mark.parametrize(("weights", "least", "most"), [("bfloat16", 1.9, 2.1), ("int8", 2.5, 4.1)])
+def test_a_model_may_be_stored_in_fewer_bytes(tmp_path: Path, weights: str, least: float, most: float) -> None:
+    job = tiny_job(tmp_path)
+    start = prepare_start(job, resolve_model(job.model.start), ())
+    folders = {name: tmp_path / name for name in ("float32", weights)}
+    for name, folder in folders.items():
+        folder.mkdir()
+        save_model(start.model, start, job.tasks["summary"], None, folder, name)
+    sizes = [sum(path.stat().st_size for path in folder.glob("*.safetensors")) for folder in folders.values()]
+    assert least < sizes[0] / sizes[1] < most
+    plain, stored = (load_model(folder, "float32").state_dict() for folder in folders.values())
+    assert all(torch.allclose(stored[name], value, atol=float(value.abs().max()) / 100) for name, value in plain.items())
+    # What goes on being trained is not rounded.
+    assert all(torch.equal(value, plain[name]) for name, value in start.model.state_dict().items() if name in plain)

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from pipeline.training.pointing import least_markers
 from pipeline.training.selecting import writes_once
 from pipeline.training.settings import TaskSection
 from pipeline.training.start import Start
+from transforms.engine.compact_weights import save_compact
 from transforms.record_format import RecordFormat, save_record_format
 from transforms.selection import save_selection_format
 
 
-def save_model(model: Any, start: Start, task: TaskSection, marker: int | None, folder: Path) -> None:
-    """Write into an empty folder. `task`: what the model is for; `marker`: the token that each of its outputs begins with."""
+def save_model(model: Any, start: Start, task: TaskSection, marker: int | None, folder: Path, weights: str = "float32") -> None:
+    """Write into an empty folder. `task`: what the model is for; `marker`: the token that each of its outputs begins with; `weights`: the
+    format of numbers that they are stored in, float32, bfloat16 or int8."""
     _set_decoding(model, start, task, marker)
-    model.save_pretrained(folder)
+    if weights == "int8":
+        save_compact(model, folder)
+    else:
+        stored = model if weights == "float32" else deepcopy(model).to(getattr(torch, weights))
+        stored.save_pretrained(folder)
     start.codec.tokenizer.save_pretrained(folder)
     if task.objective == "selection" and start.fmt is not None:
         save_selection_format(start.fmt, folder)

@@ -231,7 +231,8 @@ class _Run:
             model.load_state_dict(torch.load(best, map_location="cpu", weights_only=True))
         with averaged(model, None if stand.best else self._trainer.average):
             marker = self._start.markers.get(name)
-            self._folder.write_folder(MODEL, lambda folder: save_model(model, self._start, self._job.tasks[name], marker, folder))
+            task, weights = self._job.tasks[name], self._job.weights
+            self._folder.write_folder(MODEL, lambda folder: save_model(model, self._start, task, marker, folder, weights))
         log = self._folder.read_lines(LOG)
         self._folder.write("curves.svg", draw_curves(log))
         result = self._result(start_id, log)

@@ -117,6 +117,7 @@ class TrainJob(Section):
     called: ClassVar[str] = "training file"
 
     output: Annotated[str, Field(repr=False)] = ""
+    weights: Literal["float32", "bfloat16", "int8"] = "float32"
     seed: Annotated[int, Field(ge=0)] = 0
     model: ModelSection = ModelSection()
     tasks: dict[str, TaskSection] = Field(default_factory=dict)
