@@ -1,4 +1,4 @@
-"""Synthetic notes with reference summaries: `write_pairs`, for trying out training and evaluation.
+"""Synthetic notes with reference summaries and their records: `write_pairs`, for trying out training and evaluation.
 
 A reference is one template filled with facts of the note's gold record: true by construction, and far more uniform than what people write.
 A model that does well on it has learned the template.
@@ -16,21 +16,24 @@ import pyarrow.parquet as pq
 from pipeline import sample_draft as d
 from pipeline.sample import compose
 from pipeline.sample_patients import Visit
+from schemas.record import RECORD_TYPE
 
-PAIRS_SCHEMA = pa.schema([pa.field(name, pa.string()) for name in ("note_id", "patient_id", "text", "reference")])
+_STRINGS = [pa.field(name, pa.string()) for name in ("note_id", "patient_id", "text", "reference")]
+PAIRS_SCHEMA = pa.schema([*_STRINGS, pa.field("record", RECORD_TYPE)])
 # One patient of five is for testing; all notes of a patient are on one side.
 _SIDES = 5
 
 
 def write_pairs(notes: int, output: Path, seed: int = 0) -> dict[str, int]:
     """Write `output/pairs/train.parquet` and `test.parquet` with clean notes of this seed; return the rows of each. Files are replaced."""
-    rows: dict[str, list[dict[str, str]]] = {"train": [], "test": []}
+    rows: dict[str, list[dict[str, Any]]] = {"train": [], "test": []}
     for number in range(notes):
         note = compose(seed, number)
         patient = note.visit.patient.id
         side = "test" if int(patient.lstrip("P") or 0) % _SIDES == _SIDES - 1 else "train"
         reference = summary_of(note.visit, note.record)
-        rows[side].append({"note_id": note.note_id, "patient_id": patient, "text": note.text, "reference": reference})
+        row = {"note_id": note.note_id, "patient_id": patient, "text": note.text, "reference": reference, "record": note.record}
+        rows[side].append(row)
     (output / "pairs").mkdir(parents=True, exist_ok=True)
     for side, table in rows.items():
         pq.write_table(pa.Table.from_pylist(table, schema=PAIRS_SCHEMA), output / "pairs" / f"{side}.parquet", compression="zstd")
