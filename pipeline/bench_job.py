@@ -149,9 +149,10 @@ def _recorded(work: Workload) -> tuple[Engine, int, list[Request]]:
     from pipeline.planning import plan_run
     from pipeline.prepare import prepare
     from transforms.engine import load_engine
-    from transforms.generate import bound, generate_batch
+    from transforms.generate import generate_batch
     from transforms.read import read_segment
     from transforms.segment import segment_batch
+    from transforms.shared_engine import bound
     from transforms.validate import Validator, validate_batch
 
     prepared = prepare(work.job(work.folder / "recorded"))

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from schemas.errors import ChartmillError
 
 if TYPE_CHECKING:
+    from pipeline.direct import JobEngines
     from pipeline.prepare import PreparedJob
     from schemas.commit import Segment, Shard
     from transforms.batch import NoteBatch
-    from transforms.generate import LoadedEngine
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,26 +98,26 @@ def _do_segment(assignment: Assignment, wanted: Callable[[], bool]) -> int:
 
 
 class _Stages:
-    """The stages of one job in this process: one engine for all threads, and for each thread what threads must not share."""
+    """The stages of one job in this process: its engines for all threads, and for each thread what threads must not share."""
 
     def __init__(self, packed_job: bytes) -> None:
         self.packed_job = packed_job
         self.prepared: PreparedJob = _unpacked(packed_job)
-        self._loaded = _load(self.prepared)
+        self.engines = _load(self.prepared)
         self._mine = threading.local()
 
     def steps(self) -> Callable[[NoteBatch], NoteBatch]:
         from pipeline.direct import job_steps
 
         if not hasattr(self._mine, "steps"):
-            self._mine.steps = job_steps(self.prepared, self._loaded)
+            self._mine.steps = job_steps(self.prepared, self.engines)
         return self._mine.steps
 
 
-def _load(prepared: PreparedJob) -> LoadedEngine:
-    from transforms.generate import load_for_task
+def _load(prepared: PreparedJob) -> JobEngines:
+    from pipeline.direct import load_engines
 
-    return load_for_task(prepared.task, prepared.engine)
+    return load_engines(prepared)
 
 
 _loading = threading.Lock()
@@ -126,7 +126,7 @@ _newest: list[_Stages] = []
 
 
 def _stages_for(assignment: Assignment) -> tuple[_Stages, int]:
-    """The job's stages, and 1 if its model had to be loaded for that, else 0."""
+    """The job's stages, and how many models had to be loaded for that."""
     from pipeline.prepare import code_version
     from pipeline.quiet import quiet_libraries
 
@@ -137,7 +137,7 @@ def _stages_for(assignment: Assignment) -> tuple[_Stages, int]:
             return _newest[0], 0
         quiet_libraries()
         _newest[:] = [_Stages(assignment.job)]
-        return _newest[0], 1
+        return _newest[0], _newest[0].engines.count
 
 
 def forget_stages() -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
 from collections.abc import Iterator, Set
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from schemas.errors import ChartmillError
 from transforms.batch import StorageFailure
 from transforms.ledger import forget_attempts_since
-from transforms.store import Store, storage_errors
+from transforms.private_files import TEMPORARY
+from transforms.store import LocalStore, Store, storage_errors
+
+_killed: set[int] = set()
 
 
 @contextmanager
@@ -39,7 +44,10 @@ def _stop(number: int, frame: Any) -> None:
 
 @contextmanager
 def attempts_dropped(store: Store, version: str, shards: Set[str]) -> Iterator[None]:
-    """When the body is interrupted, or the storage fails, take away the marks of the shards that were under way: it is not their fault."""
+    """When the body is interrupted, or the storage fails, take away the marks of the shards that were under way: it is not their fault.
+
+    And what workers had half written that were killed for it.
+    """
     started = time.time()
     try:
         yield
@@ -48,4 +56,18 @@ def attempts_dropped(store: Store, version: str, shards: Set[str]) -> Iterator[N
             # A storage that fails now leaves a mark behind, which is no harm.
             with suppress(ChartmillError, *storage_errors()):
                 forget_attempts_since(store, version, shards, started)
+                _drop_half_written(store)
         raise
+
+
+def tell_killed(pid: int) -> None:
+    """Called when a worker process is killed because the run was interrupted: it may leave a file half written."""
+    _killed.add(pid)
+
+
+def _drop_half_written(store: Store) -> None:
+    begun = tuple(f"{TEMPORARY}{pid}-" for pid in _killed)
+    if begun and isinstance(store, LocalStore):
+        for folder, _, names in os.walk(store.root):
+            for name in (name for name in names if name.startswith(begun)):
+                Path(folder, name).unlink(missing_ok=True)

@@ -75,7 +75,8 @@ def _life(body: Callable[[], int], mask: set[signal.Signals | int]) -> int:
         return _wait(pid)
     code = 1
     try:
-        _die_with(parent)
+        die_with(parent)
+        _leave_no_core()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         code = body()
         if _worker_died and code:
@@ -104,7 +105,14 @@ def _wait(pid: int) -> int:
             os.kill(pid, signal.SIGKILL)
 
 
-def _die_with(parent: int) -> None:
+def _leave_no_core() -> None:
+    """What the system writes of a process that dies, and of its children, would hold notes."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def die_with(parent: int) -> None:
     """Have the kernel kill this process when its parent is killed: nobody would know of it any more."""
     if sys.platform == "linux":
         import ctypes

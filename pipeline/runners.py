@@ -194,12 +194,12 @@ def runner_failures() -> Iterator[None]:
     except ChartmillError as error:
         raise type(error)(_without_step(str(error))) from None
     except Exception as error:  # noqa: BLE001 - the edge that keeps patient text out of what the driver tells
-        if _was_interrupted(error):
+        if was_interrupted(error):
             raise KeyboardInterrupt from None
         raise _worker_error(str(error)) or StageError(f"the runner failed: {describe_error(error)}") from None
 
 
-def _was_interrupted(error: BaseException | None) -> bool:
+def was_interrupted(error: BaseException | None) -> bool:
     """Beam wraps an interrupt that comes while a step runs into a RuntimeError."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__context__

@@ -84,7 +84,9 @@ def start(tree: Path, request: dict[str, Any]) -> int:
         os.environ.update(request.get("Environment", {}), CHARTMILL_ML_ROOT=str(tree))
         from pipeline.cli import main as chartmill
 
-        code = chartmill(request["AppSpecification"]["ContainerArguments"])
+        # As the entrypoint finds them: the first process starts a run that dies again.
+        sys.argv = ["chartmill", *request["AppSpecification"]["ContainerArguments"]]
+        code = chartmill()
         sys.stdout.flush()
         sys.stderr.flush()
     finally:

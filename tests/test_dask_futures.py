@@ -21,6 +21,8 @@ from schemas.errors import ChartmillError
 from tests.canaries import Canaries, Said, assert_files_clean, data_of, every_log_record, planned, plant
 from tests.conftest import all_rows, echo_job, note_rows, write_notes
 from tests.dask_cluster import DIES, RAISES, Cluster, running_cluster, tls_settings
+from tests.test_s3 import KMS, download, upload
+from tests.tiny_models import make_model
 from transforms.batch import StageError
 from transforms.ledger import attempts, list_commits
 from transforms.store import LocalStore, Store
@@ -31,7 +33,8 @@ LENIENT = {"gate.max_quarantined_share": 1.0, "gate.max_flagged_share": 1.0, "ga
 
 
 @pytest.fixture(scope="module")
-def whole_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def whole_cluster(tmp_path_factory: pytest.TempPathFactory, s3_environment: dict[str, str]) -> Iterator[Cluster]:
+    """Its workers find the S3 server."""
     dask = pytest.importorskip("dask")
     folder = tmp_path_factory.mktemp("dask")
     with running_cluster(folder, workers=2) as cluster, dask.config.set(tls_settings(folder)):
@@ -54,7 +57,7 @@ def six_files(tmp_path: Path) -> Path:
     return tmp_path / "notes"
 
 
-def dask_job(cluster: Cluster, notes: Path, output: Path, **settings: Any) -> Job:
+def dask_job(cluster: Cluster, notes: Path | str, output: Path | str, **settings: Any) -> Job:
     return echo_job(notes, output, **{**LENIENT, "run.runner": "DaskFutures", "run.dask_scheduler": cluster.address, **settings})
 
 
@@ -165,3 +168,24 @@ def test_a_cluster_without_workers_is_not_waited_for_for_ever(cluster: Cluster, 
         cluster.kill_worker()
     with pytest.raises(ChartmillError, match=r"has had no worker for 3 s \(run\.wait_minutes\)"):
         run_job(dask_job(cluster, six_files, tmp_path / "out", **{"run.wait_minutes": 0.05}))
+
+
+@pytest.mark.s3
+def test_a_model_of_torch_writes_into_a_bucket(cluster: Cluster, bucket: str, tmp_path: Path, canaries: Canaries, said: Said) -> None:
+    """Each worker loads the model once, in a thread, and has a client of its own; the rows are those of one machine and a folder."""
+    for number in range(4):
+        rows = [{**row, "text": f"{row['text']} {canaries['text']}", "ward": canaries["ward"]} for row in note_rows(5, 5 * number)]
+        write_notes(tmp_path / "notes" / f"{number}.parquet", rows)
+    upload(tmp_path / "notes", bucket, "in")
+    model = {"engine.backend": "torch", "engine.threads": 1, "tasks.summary.model": str(make_model("bart", tmp_path / "model"))}
+    model |= {"tasks.summary.decode.max_new_tokens": 8, "engine.dtype": "float32"}
+    with every_log_record(said):
+        outcome = run_job(dask_job(cluster, f"s3://{bucket}/in/", f"s3://{bucket}/out/", **KMS, **model))
+    assert outcome.published.released and 1 <= outcome.published.report["run"]["model_loads"] <= 2
+    output = download(bucket, "out/", tmp_path / "out")
+    run_job(echo_job(tmp_path / "notes", tmp_path / "one", **LENIENT, **model))
+    assert all_rows(output) == all_rows(tmp_path / "one")
+    assert canaries["ward"] in data_of(output)
+    canaries.assert_absent("the cluster's log", cluster.logs())
+    said.assert_clean(canaries)
+    assert_files_clean(output, canaries)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.interrupt import attempts_dropped, stopped_by_sigterm
+from pipeline.interrupt import attempts_dropped, stopped_by_sigterm, tell_killed
 from transforms.ledger import attempts, mark_attempt
 from transforms.store import LocalStore
 
@@ -57,6 +57,18 @@ def test_marks_of_what_was_under_way_are_taken_away(tmp_path: Path) -> None:
         mark_attempt(store, VERSION, "b")
         raise KeyboardInterrupt
     assert attempts(store, VERSION) == {"b": 1, "other": 1}
+
+
+def test_what_killed_workers_had_half_written_is_taken_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.interrupt._killed", set())
+    folder = tmp_path / "summaries" / "version=v000000000000"
+    folder.mkdir(parents=True)
+    for pid in (77, 777):
+        (folder / f".tmp-{pid}-0123456789abcdef").write_bytes(b"half")
+    tell_killed(77)
+    with pytest.raises(KeyboardInterrupt), attempts_dropped(LocalStore(tmp_path), VERSION, set()):
+        raise KeyboardInterrupt
+    assert [path.name for path in folder.iterdir()] == [".tmp-777-0123456789abcdef"]
 
 
 def test_a_crash_leaves_its_mark(tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ CRASHES = {
     "compile": "transforms.validate.Validator",
     "validate": "transforms.validate.validate_batch",
     "segment": "transforms.segment.segment_batch",
-    "load": "transforms.generate.load_engine",
+    "load": "transforms.shared_engine.load_engine",
     "generate": "transforms.generate.generate_batch",
     "record": "transforms.record.record_batch",
     "evidence": "transforms.evidence.evidence_batch",

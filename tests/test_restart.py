@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import echo_job, note_rows, read_rows, write_notes
+from tests.conftest import all_rows, echo_job, note_rows, read_rows, write_notes
 from tests.planted_failures.sitecustomize import BEGUN_VARIABLE, CRASH
 from tests.tiny_models import make_model
 from transforms.ledger import attempts, committed_shards
@@ -54,6 +54,10 @@ def test_a_run_that_dies_is_started_again(name: str) -> None:
     code, out, err = ended(f"print(deaths(), flush=True)\nif deaths() < 2: os.kill(os.getpid(), signal.{name})\nreturn 0")
     assert (code, out.split()) == (0, ["0", "1", "2"])
     assert err.count(f"the run died ({name})") == 2
+
+
+def test_a_run_that_dies_writes_no_image_of_its_memory() -> None:
+    assert ended("import resource\nprint(resource.getrlimit(resource.RLIMIT_CORE)); return 0") == (0, "(0, 0)\n", "")
 
 
 def test_so_many_deaths_are_nobody_s_fault() -> None:
@@ -116,11 +120,11 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def planted_run(notes: Path, output: Path, *more: str, begun: Path | None = None) -> subprocess.Popen[str]:
+def planted_run(notes: Path, output: Path, *more: str, begun: Path | None = None, **variables: str) -> subprocess.Popen[str]:
     """`chartmill run` with engines that die on some texts, and make the file `begun` when they begin."""
     arguments = ["run", "--input", str(notes), "--output", str(output), "--shard-notes", "4", "--json", *LENIENT, *more]
     path = os.pathsep.join([str(ROOT / "tests" / "planted_failures"), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {**os.environ, "PYTHONPATH": path, BEGUN_VARIABLE: str(begun or "")}
+    environment = {**os.environ, "PYTHONPATH": path, BEGUN_VARIABLE: str(begun or ""), **variables}
     command = [sys.executable, "-m", "pipeline.cli", *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment)
 
@@ -173,3 +177,55 @@ def test_a_run_that_is_stopped_while_its_model_decodes_drops_the_shard_at_once(t
     store = LocalStore(tmp_path / "out")
     [version] = [path.name for path in (tmp_path / "out" / "_runs").iterdir()]
     assert not committed_shards(store, version) and not attempts(store, version)
+
+
+def children_of(pid: int) -> list[int]:
+    """And theirs."""
+    parents = {int(stat.parent.name): int(told[1]) for stat in Path("/proc").glob("[0-9]*/stat") if (told := told_by(stat))}
+    found = [child for child, parent in parents.items() if parent == pid]
+    return [*found, *(other for child in found for other in children_of(child))]
+
+
+def told_by(stat: Path) -> list[str]:
+    """State, parent and so on; nothing of a process that has just ended."""
+    try:
+        return stat.read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("mode", ["multi_processing", "multi_threading"])
+def test_a_run_with_workers_that_is_stopped_drops_their_shards_at_once(mode: str, tmp_path: Path) -> None:
+    """Beam would wait for the end of their bundles, here a minute. Running again loses and doubles nothing."""
+    for number in range(2):
+        write_notes(tmp_path / "notes" / f"{number}.parquet", note_rows(30, 30 * number))
+    notes, output = tmp_path / "notes", tmp_path / "out"
+    workers = ("--", f"--direct_running_mode={mode}", "--direct_num_workers=2")
+    run = planted_run(notes, output, "--engine", "echo", "--set", "engine.delay_ms=2000", *workers)
+    try:
+        wait_until(lambda: run.poll() is not None or any(output.glob("_runs/*/commits/*.json")), 500)
+        processes = children_of(run.pid)
+        began = time.monotonic()
+        run.send_signal(signal.SIGTERM)
+        out, err = run.communicate(timeout=90)
+    finally:
+        run.kill()
+    assert run.returncode == 1 and json.loads(out.splitlines()[-1])["error"] == "interrupted; run again to go on", err
+    assert time.monotonic() - began < 40 and "Traceback" not in err
+    assert len(processes) == (3 if mode == "multi_processing" else 1)
+    wait_until(lambda: not any(map(is_alive, processes)))
+    assert not list(output.rglob(".tmp-*")) and not list(output.glob("_runs/*/attempts/*"))
+    assert_goes_on(notes, output, tmp_path / "straight")
+
+
+def assert_goes_on(notes: Path, output: Path, straight: Path) -> None:
+    """Running again ends well, with the rows of a run that nobody stopped."""
+    from pipeline.run import run_job
+
+    lenient = {"gate.max_quarantined_share": 1.0, "gate.max_flagged_share": 1.0, "gate.contract": "ignore", "engine.shard_notes": 4}
+    again = run_job(echo_job(notes, output, **lenient)).published
+    assert again.released and again.report["shards_resumed"] >= 1
+    run_job(echo_job(notes, straight, **lenient))
+    assert all_rows(output) == all_rows(straight)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import threading
 from pathlib import Path
@@ -15,9 +16,10 @@ from pipeline.publish import publish
 from pipeline.run import run_job
 from pipeline.sagemaker import request_for
 from pipeline.sagemaker_request import create_request
-from tests.canaries import Canaries, plant
+from tests.canaries import Canaries, assert_files_clean, plant
 from tests.conftest import all_rows, echo_job, note_rows, write_notes
-from tests.sagemaker_emulator import run_jobs
+from tests.planted_failures.sitecustomize import CRASH
+from tests.sagemaker_emulator import ROOT, run_jobs
 from tests.test_resume import LENIENT
 from tests.test_s3 import download, keys, upload
 from tests.test_sagemaker import EXAMPLE
@@ -171,3 +173,41 @@ def test_hosts_betray_nothing(bucket: str, tmp_path: Path, s3_environment: dict[
             canaries.assert_absent(where, text)
     for key in keys(bucket, "out/"):
         canaries.assert_absent("a key", key)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_note_that_kills_a_host_twice_is_set_aside(
+    bucket: str, tmp_path: Path, s3_environment: dict[str, str], canaries: Canaries
+) -> None:
+    """Its host starts again, does that shard note by note, and is the last: it publishes. Nobody quotes a word of it."""
+    rows = note_rows(20, 100)
+    rows[7]["text"] += f" {CRASH} {canaries['text that kills']}"
+    rows[7]["note_id"] = canaries["id of what kills"]
+    folder = plant(tmp_path / "notes", canaries)
+    write_notes(folder / "kills.parquet", rows)
+    upload(folder, bucket, "in")
+    path = os.pathsep.join([str(ROOT / "tests" / "planted_failures"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    job = emulated(bucket, tmp_path, "kills", 3, settings={"engine.shard_notes": 5, "run.metrics": "emf"})
+    [done] = run_jobs([job], {**s3_environment, "PYTHONPATH": path})
+    assert done["codes"] == [0, 0, 0], done["logs"]
+    assert ["the run died (SIGSEGV)" in log for log in done["logs"]].count(True) == 1
+    [published] = [message for message in done["messages"] if "released=true" in message]
+    for text in (published, *done["messages"], *done["logs"], *done["keys"]):
+        canaries.assert_absent("a host", text)
+    output = download(bucket, "out/", tmp_path / "out")
+    assert_files_clean(output, canaries)
+    assert not list(output.glob("_runs/*/attempts/*"))
+    report = json.loads((output / "report.json").read_text())
+    assert report["reasons"]["CRASHED"] == 1 and report["notes_in"] == report["notes_summarized"] + report["notes_quarantined"]
+    assert f"notes={report['notes_in']} summarized={report['notes_summarized']}" in published
+    assert_but_for_one(all_rows(output), single_machine(folder, tmp_path / "local", **{"engine.shard_notes": 5}), rows[7]["note_id"])
+
+
+def assert_but_for_one(found: dict[str, list[dict[str, Any]]], whole: dict[str, list[dict[str, Any]]], note_id: str) -> None:
+    """The rows of an undisturbed run, but that this note is rejected."""
+    [rejected] = [row for row in found["rejections"] if row["note_id"] == note_id]
+    assert (rejected["reason"], rejected["stage"]) == ("CRASHED", "generate")
+    assert [row for row in found["rejections"] if row is not rejected] == whole["rejections"]
+    for kind in ("summaries", "records"):
+        assert found[kind] == [row for row in whole[kind] if row["note_id"] != note_id] != whole[kind]

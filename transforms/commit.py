@@ -57,18 +57,18 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class CommitSettings:
-    """Who commits, and what the rows say of their making."""
+    """Who commits, and what the rows say of their making. `record`: None where no records are written."""
 
     version: str
     run_id: str
     code_version: str
     summary: Provenance
-    record: Provenance
+    record: Provenance | None
     keep_rejected_text: bool = False
 
 
 def output_tables(batch: NoteBatch, settings: CommitSettings) -> dict[str, pa.Table]:
-    """The three tables of a finished batch, by kind."""
+    """The three tables of a finished batch, by kind; that of the records is empty where none are written."""
     notes = batch.notes.append_column("note_sha256", pa.array([_sha256(text) for text in batch.column("text")], pa.string()))
     summary_said = settings.summary.columns(notes.num_rows, settings.version, settings.code_version)
     summaries = _select(notes, SUMMARY_SCHEMA, summary_said)
@@ -79,10 +79,16 @@ def output_tables(batch: NoteBatch, settings: CommitSettings) -> dict[str, pa.Ta
             while free in summaries.column_names:
                 free = f"input_{free}"
             summaries = summaries.append_column(free, notes.column(name))
+    rejections = _rejections(batch.rejections, settings.keep_rejected_text)
+    return {"summaries": summaries, "records": _records(notes, settings), "rejections": rejections}
+
+
+def _records(notes: pa.Table, settings: CommitSettings) -> pa.Table:
+    if settings.record is None:
+        return RECORD_SCHEMA.empty_table()
     struct = notes.column("record").combine_chunks()
     leaves = {f.name: struct.field(f.name) for f in RECORD_FIELDS}
-    records = _select(notes, RECORD_SCHEMA, {**leaves, **settings.record.columns(notes.num_rows, settings.version, settings.code_version)})
-    return {"summaries": summaries, "records": records, "rejections": _rejections(batch.rejections, settings.keep_rejected_text)}
+    return _select(notes, RECORD_SCHEMA, {**leaves, **settings.record.columns(notes.num_rows, settings.version, settings.code_version)})
 
 
 def _sha256(text: str) -> str:
@@ -110,7 +116,8 @@ def commit_batch(batch: NoteBatch, store: Store, settings: CommitSettings) -> Co
     started = time.perf_counter()
     tables = output_tables(batch, settings)
     stats = batch.stats.plus(row_counts(tables))
-    if stats.notes_in != stats.notes_summarized + stats.notes_quarantined or tables["records"].num_rows != stats.notes_summarized:
+    recorded = stats.notes_summarized if settings.record else 0
+    if stats.notes_in != stats.notes_summarized + stats.notes_quarantined or tables["records"].num_rows != recorded:
         raise AccountingError(
             f"shard {batch.shard.id}: {stats.notes_in} notes in, {stats.notes_summarized} summarized, "
             f"{tables['records'].num_rows} records, {stats.notes_quarantined} quarantined"
