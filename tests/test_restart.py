@@ -31,6 +31,8 @@ from transforms import pulse
 def body():
 {body}
 
+# The tests may run under nohup.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 sys.exit(started_again(body, most=3))
 """
 
