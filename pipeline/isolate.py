@@ -124,7 +124,11 @@ def _run_child(prepared: PreparedJob, segment: Segment, state: _State, silence_s
     context.set_forkserver_preload(_IMPORTS)
     ours, theirs = context.Pipe()
     child = context.Process(target=_work, args=(prepared, segment, state.next_note, theirs), daemon=True)
-    child.start()
+    try:
+        child.start()
+    except OSError as error:
+        why = error.strerror or "a TMPDIR of more than 70 characters is too long for its socket"
+        raise ChartmillError(f"the process that does a shard note by note cannot be started: {why}") from None
     theirs.close()
     try:
         for message in _messages(ours, silence_s):

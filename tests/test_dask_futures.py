@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import _thread
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -151,9 +151,10 @@ def test_workers_stop_when_the_run_is_stopped(cluster: Cluster, tmp_path: Path) 
     for number in range(2):
         write_notes(notes / f"{number}.parquet", note_rows(60, 60 * number))
 
-    job = dask_job(cluster, notes, output, **{"engine.delay_ms": 100})
+    job = dask_job(cluster, notes, output, **{"engine.delay_ms": 200})
+    main = threading.get_ident()
     with pytest.raises(KeyboardInterrupt):
-        run_job(job, watch=_After(2, _thread.interrupt_main))
+        run_job(job, watch=_After(2, lambda: signal.pthread_kill(main, signal.SIGINT)))
     time.sleep(3)
     [version] = {path.name for path in (output / "_runs").iterdir()}
     done = len(list_commits(LocalStore(output), version)[0])

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from itertools import count, cycle
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -109,13 +110,19 @@ def disk_full(writes: int, canaries: Canaries) -> Iterator[None]:
         yield
 
 
-def test_a_kill_and_a_crash_leave_no_trace(tmp_path: Path, canaries: Canaries) -> None:
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """A folder for TMPDIR with a short path, since sockets lie in it."""
+    with TemporaryDirectory(prefix="cm-") as folder:
+        yield Path(folder)
+
+
+def test_a_kill_and_a_crash_leave_no_trace(tmp_path: Path, temporary: Path, canaries: Canaries) -> None:
     """A run is killed under way, and its worker process does not outlive it; the next run loses its worker to a note, and goes on."""
     rows = note_rows(5, 100)
     rows[3] |= {"text": f"{rows[3]['text']} {CRASH} {canaries['text that crashes']}", "note_id": canaries["id of what crashes"]}
-    notes, output, temporary = plant(tmp_path / "notes", canaries), tmp_path / "out", tmp_path / "tmp"
+    notes, output = plant(tmp_path / "notes", canaries), tmp_path / "out"
     write_notes(notes / "crash.parquet", rows)
-    temporary.mkdir()
     worker = ("--", "--direct_running_mode=multi_processing", "--direct_num_workers=1")
     first = planted_run(notes, output, "--engine", "echo", "--set", "engine.delay_ms=200", *worker, TMPDIR=str(temporary))
     wait_until(lambda: first.poll() is not None or any(output.glob("_runs/*/commits/*.json")), 500)
