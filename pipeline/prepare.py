@@ -67,7 +67,7 @@ class PreparedJob:
             # For `inspect`, which reads notes again. Plans may hold file names; what is published must not.
             "input": job.input.model_dump(mode="json") | {"uris": [_absolute(uri) for uri in job.input.uris]},
             "suite": dict(self.suite.raw),
-            "model": {**_model_said(self.provenance), **self._record_model_said()},
+            "model": {**model_said(self.provenance), **self._record_model_said()},
             "versions": {"chartmill": code_version(), **{name: metadata.version(name) for name in _REPORTED_PACKAGES}},
             "settings": {
                 "tasks": job.tasks.model_dump(exclude={"summary": {"model"}, "record": True}) | {"record": record_said(job, self.record)},
@@ -83,10 +83,10 @@ class PreparedJob:
 
     def _record_model_said(self) -> dict[str, Any]:
         said = self.record_provenance
-        return {"record": _model_said(said)} if said is not None and self.record.task is not None else {}
+        return {"record": model_said(said)} if said is not None and self.record.task is not None else {}
 
 
-def _model_said(said: Provenance) -> dict[str, Any]:
+def model_said(said: Provenance) -> dict[str, Any]:
     named = {"id": said.model_id, "sha256": said.model_sha256}
     return {**named, "backend": said.backend, "dtype": said.dtype, "decode": json.loads(said.decode)}
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from transforms.selection import FORMAT_FILE
+from transforms.model_format import FORMAT_FILE, read_format, write_format
 
 OBJECTIVE = "record"
 FORMAT_VERSION = 1
@@ -31,25 +30,15 @@ class RecordFormat:
 def load_record_format(folder: Path) -> RecordFormat | None:
     """None if the folder does not say that its model writes records. Raises ValueError for a file that cannot be read or of a version that
     is not known."""
-    path = folder / FORMAT_FILE
-    if not path.is_file():
+    values = read_format(folder, OBJECTIVE, FORMAT_VERSION)
+    if values is None:
         return None
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise ValueError(f"{path} is not valid JSON") from None
-    if not isinstance(values, dict) or values.pop("objective", None) != OBJECTIVE:
-        return None
-    version = values.pop("format_version", None)
-    if version != FORMAT_VERSION:
-        raise ValueError(f"{path}: format_version {version!r} is not supported, only {FORMAT_VERSION}")
     try:
         return RecordFormat(**values)
     except TypeError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(f"{folder / FORMAT_FILE}: {error}") from None
 
 
 def save_record_format(fmt: RecordFormat, folder: Path) -> None:
     """Write `chartmill.json` into a model folder."""
-    values = {"objective": OBJECTIVE, "format_version": FORMAT_VERSION, **asdict(fmt)}
-    (folder / FORMAT_FILE).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    write_format(folder, OBJECTIVE, FORMAT_VERSION, asdict(fmt))

@@ -14,7 +14,6 @@ oracle of Nallapati et al. 2017 (SummaRuNNer, arXiv 1611.04230); markers as outp
 et al. 2015 (arXiv 1506.03134), written into an ordinary vocabulary.
 """
 
-import json
 import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,9 +22,9 @@ from itertools import zip_longest
 from pathlib import Path
 
 from transforms.dialogue import is_dialogue
+from transforms.model_format import FORMAT_FILE, read_format, write_format
 from transforms.redundancy import Taken
 
-FORMAT_FILE = "chartmill.json"
 FORMAT_VERSION = 1
 OBJECTIVE = "selection"
 
@@ -149,35 +148,19 @@ def load_selection_format(folder: Path) -> SelectionFormat | None:
 
     Raises ValueError if the file is not readable as a format of this version.
     """
-    path = folder / FORMAT_FILE
-    if not path.is_file():
+    values = read_format(folder, OBJECTIVE, FORMAT_VERSION)
+    if values is None:
         return None
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise ValueError(f"{path} is not valid JSON") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} must hold a JSON object, found {type(values).__name__}")
-    if values.pop("objective", None) != OBJECTIVE:
-        return None
-    version = values.pop("format_version", None)
-    if version != FORMAT_VERSION:
-        raise ValueError(f"{path}: format_version {version!r} is not supported, only {FORMAT_VERSION}")
     values["length_bounds"] = tuple(values.get("length_bounds", ()))
     try:
         return SelectionFormat(**values)
     except TypeError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(f"{folder / FORMAT_FILE}: {error}") from None
 
 
 def save_selection_format(fmt: SelectionFormat, folder: Path) -> None:
     """Write `chartmill.json` into a model folder."""
-    values = {
-        "objective": OBJECTIVE,
-        "format_version": FORMAT_VERSION,
-        **{name: getattr(fmt, name) for name in SelectionFormat.__slots__},
-    }
-    (folder / FORMAT_FILE).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    write_format(folder, OBJECTIVE, FORMAT_VERSION, {name: getattr(fmt, name) for name in SelectionFormat.__slots__})
 
 
 def fit_sentences(token_counts: Sequence[int], fmt: SelectionFormat) -> int:

@@ -14,10 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModel, BartConfig, BartForConditionalGeneration, GenerationConfig
+from transformers import AutoModel, BartForConditionalGeneration, GenerationConfig
 
 from pipeline.default_model.examples import read_texts
-from pipeline.default_model.warm_start import POSITION_OFFSET, copy_attention, copy_layer, copy_words, cut_tokenizer, minilm_folder
+from pipeline.default_model.warm_start import (
+    POSITION_OFFSET,
+    bart_config,
+    copy_attention,
+    copy_layer,
+    copy_words,
+    cut_tokenizer,
+    minilm_folder,
+)
 
 _N_TOKENS = 10_000
 _MAX_SOURCE_TOKENS = 256
@@ -32,7 +40,9 @@ def build_start(encoder: Path, texts: Iterable[str], output: Path, n_tokens: int
     torch.manual_seed(seed)
     tokenizer = cut_tokenizer(encoder, texts, n_tokens, (), _MAX_SOURCE_TOKENS)
     bert = AutoModel.from_pretrained(encoder, dtype=torch.float32)
-    model = BartForConditionalGeneration(_config(bert.config, tokenizer))
+    like = bert.config
+    heads, width = like.num_attention_heads, like.intermediate_size
+    model = BartForConditionalGeneration(bart_config(like, tokenizer, _MAX_SOURCE_TOKENS, len(_DECODER_FROM), heads, width))
     model.generation_config = GenerationConfig.from_model_config(model.config)
     with torch.no_grad():
         copy_words(model.model.shared.weight, bert, encoder, tokenizer)
@@ -44,28 +54,6 @@ def build_start(encoder: Path, texts: Iterable[str], output: Path, n_tokens: int
             _copy_decoder_layer(ours, bert.encoder.layer[number])
     model.save_pretrained(output)
     tokenizer.save_pretrained(output)
-
-
-def _config(bert: Any, tokenizer: Any) -> BartConfig:
-    return BartConfig(
-        vocab_size=len(tokenizer),
-        d_model=bert.hidden_size,
-        encoder_layers=bert.num_hidden_layers,
-        encoder_attention_heads=bert.num_attention_heads,
-        encoder_ffn_dim=bert.intermediate_size,
-        decoder_layers=len(_DECODER_FROM),
-        decoder_attention_heads=bert.num_attention_heads,
-        decoder_ffn_dim=bert.intermediate_size,
-        max_position_embeddings=_MAX_SOURCE_TOKENS,
-        activation_function=bert.hidden_act,
-        dropout=bert.hidden_dropout_prob,
-        attention_dropout=0.0,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        decoder_start_token_id=tokenizer.bos_token_id,
-        forced_eos_token_id=None,
-    )
 
 
 def _copy_places(side: Any, bert: Any) -> None:

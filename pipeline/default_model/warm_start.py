@@ -88,7 +88,9 @@ def build_model(encoder: Path, tokenizer: PreTrainedTokenizerFast, fmt: Selectio
     """Return the model in float32 with the encoder's weights and a fresh decoder."""
     torch.manual_seed(seed)
     bert = AutoModel.from_pretrained(encoder, dtype=torch.float32)
-    model = BartForConditionalGeneration(_config(bert.config, tokenizer, fmt))
+    like = bert.config
+    config = bart_config(like, tokenizer, fmt.max_source_tokens, _DECODER_LAYERS, _DECODER_HEADS, 2 * like.hidden_size)
+    model = BartForConditionalGeneration(config)
     model.generation_config = _generation_config(model.config, fmt)
     with torch.no_grad():
         _copy_embeddings(model, bert, encoder, tokenizer, fmt)
@@ -98,17 +100,20 @@ def build_model(encoder: Path, tokenizer: PreTrainedTokenizerFast, fmt: Selectio
     return model
 
 
-def _config(bert: Any, tokenizer: PreTrainedTokenizerFast, fmt: SelectionFormat) -> BartConfig:
+def bart_config(
+    bert: Any, tokenizer: PreTrainedTokenizerFast, max_source_tokens: int, decoder_layers: int, decoder_heads: int, decoder_ffn_dim: int
+) -> BartConfig:
+    """A BART with an encoder like this BERT."""
     return BartConfig(
         vocab_size=len(tokenizer),
         d_model=bert.hidden_size,
         encoder_layers=bert.num_hidden_layers,
         encoder_attention_heads=bert.num_attention_heads,
         encoder_ffn_dim=bert.intermediate_size,
-        decoder_layers=_DECODER_LAYERS,
-        decoder_attention_heads=_DECODER_HEADS,
-        decoder_ffn_dim=2 * bert.hidden_size,
-        max_position_embeddings=fmt.max_source_tokens,
+        decoder_layers=decoder_layers,
+        decoder_attention_heads=decoder_heads,
+        decoder_ffn_dim=decoder_ffn_dim,
+        max_position_embeddings=max_source_tokens,
         activation_function=bert.hidden_act,
         dropout=bert.hidden_dropout_prob,
         attention_dropout=0.0,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ from pipeline.evaluation.record_outputs import join_records
 from pipeline.evaluation.record_scores import record_figures
 from pipeline.evaluation.record_stage import Recorded, RecordedTexts, read_records
 from pipeline.evaluation.record_values import Value
-from pipeline.prepare import PreparedRecords, prepare_records
+from pipeline.prepare import PreparedRecords, model_said, prepare_records
 from pipeline.record_alarm import written_figures
 from schemas.errors import ConfigurationError
 from transforms.shared_engine import load_model
@@ -95,9 +94,7 @@ def _model_said(prepared: PreparedRecords | None) -> dict[str, Any] | None:
     """The model that was asked; None where none was, or a finished run is scored."""
     if prepared is None or prepared.record.task is None or prepared.maker is None:
         return None
-    maker = prepared.maker
-    named = {"id": maker.model_id, "sha256": maker.model_sha256, "decode": json.loads(maker.decode)}
-    return named | {"backend": maker.backend, "dtype": maker.dtype}
+    return model_said(prepared.maker)
 
 
 def _collect(job: Job, options: RecordOptions, form: GoldFormat) -> tuple[list[_GoldNote], bool, Mapping[str, int]]:
