@@ -71,5 +71,6 @@ def _tell(result: Mapping[str, Any]) -> None:
     print(f"steps  {stand['step']:,} of {result['steps']:,}, {stand['tokens']:,.0f} tokens in {duration(stand['seconds'])}")
     if dev:
         told = f"ROUGE-1/2/Lsum {dev['rouge1']:.1f} / {dev['rouge2']:.1f} / {dev['rougeLsum']:.1f}, " if "rouge1" in dev else ""
-        print(f"dev    {told}loss {dev['loss']:.3f} after step {stand['best_step']:,}")
+        when = f"after step {stand['best_step']:,}" if stand["best_step"] else "of the start: no look was better, so the model is the start"
+        print(f"dev    {told}loss {dev['loss']:.3f} {when}")
     print(f"model  {result['model']}")

@@ -80,9 +80,11 @@ def _scores(result: Mapping[str, Any]) -> str:
     dev = result["dev"]
     if not dev:
         return "## Scores\n\nNone: no rows were held out."
+    step = result["stand"]["best_step"]
+    chosen = f"after step {step:,}" if step else "of the start, which no step made better"
     table = "\n".join(f"| {_NAMES[name]} | {value:.{3 if name == 'loss' else 1}f} |" for name, value in sorted(dev.items()))
     return (
-        f"## Scores\n\nThe weights are those after step {result['stand']['best_step']:,}, the best on the held-out rows; since they were "
+        f"## Scores\n\nThe weights are those {chosen}, the best on the held-out rows; since they were "
         f"chosen by these rows, the figures are a little too good. ROUGE of greedy summaries, F1 in percent.\n\n"
         f"| | |\n| --- | ---: |\n{table}"
     )

@@ -15,15 +15,31 @@ from schemas.errors import ConfigurationError
 
 @dataclass(slots=True)
 class Stand:
-    """`step`: steps done. `best`: figures of the best look at the dev set, `score` among them, taken after `best_step` steps."""
+    """`step`: steps done. `best`: figures of the best look at the dev set, `score` among them, taken after `best_step` steps.
+
+    `highest_learned`: the best score of looks after the first step, None before one; `looks_since_best` counts from it, so that a training
+    that gets worse before it gets better is not stopped by the score it started from.
+    """
 
     step: int = 0
     seconds: float = 0.0
     tokens: float = 0.0
     best_step: int = 0
     best: dict[str, float] = field(default_factory=dict)
+    highest_learned: float | None = None
     looks_since_best: int = 0
     stopped_early: bool = False
+
+    def judged(self, figures: dict[str, float]) -> bool:
+        """Take in a look at the model as it is; tell whether it is the best so far."""
+        best = not self.best or figures["score"] > self.best["score"]
+        if best:
+            self.best, self.best_step = figures, self.step
+        if self.step and (self.highest_learned is None or figures["score"] > self.highest_learned):
+            self.highest_learned, self.looks_since_best = figures["score"], 0
+        elif self.step:
+            self.looks_since_best += 1
+        return best
 
 
 def save_checkpoint(folder: RunFolder, identity: Mapping[str, Any], stand: Stand, state: Mapping[str, Any]) -> None:

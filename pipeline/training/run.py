@@ -129,6 +129,8 @@ class _Run:
         if self._ranks.first:
             self._forget_later_lines()
         begun, stand = self._stand.step, self._stand
+        if self._judged and not begun:
+            self._look()  # at the start: what comes out is never worse than that
         while stand.step < self._course.steps and not stand.stopped_early:
             figures = self._trainer.step(stand.step)
             stand.step += 1
@@ -184,12 +186,9 @@ class _Run:
         with averaged(model, self._trainer.average):
             loss = loss_of(model, self._dev_materials, self._start.codec, self._job.fit.tokens_per_batch, self._ranks.device, self._dtype)
             figures = {"loss": loss, "score": -loss, **self._rouge(model)}
-            if not stand.best or figures["score"] > stand.best["score"]:
+            if stand.judged(figures):
                 weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
                 self._folder.write_with(best_name(stand.step), lambda file: torch.save(weights, file))
-                stand.best, stand.best_step, stand.looks_since_best = figures, stand.step, 0
-            else:
-                stand.looks_since_best += 1
         self._folder.append(LOG, {"step": stand.step, _LOOK: {name: round(value, 5) for name, value in figures.items()}})
         return [figures["score"]]
 
@@ -217,8 +216,8 @@ class _Run:
         return Standing(stand.step, self._course.steps, done_here, self._clock.here, _mean_loss(list(self._recent)), rate, shown)
 
     def _forget_later_lines(self) -> None:
-        """Lines of steps that a kill undid."""
-        lines = [line for line in self._folder.read_lines(LOG) if line["step"] <= self._stand.step]
+        """Lines of steps that a kill undid; at the start, all."""
+        lines = [line for line in self._folder.read_lines(LOG) if line["step"] <= self._stand.step] if self._stand.step else []
         self._folder.write(LOG, "")
         for line in lines:
             self._folder.append(LOG, line)
