@@ -156,10 +156,10 @@ def scale(
     finish(DONE, as_json, **figures)
 
 
-@bench.command(epilog="Example: `chartmill bench records --input sample/notes --model models/records`")
+@bench.command(epilog="Example: `chartmill bench records --input sample/notes`")
 def records(
     source: Annotated[str, typer.Option("--input", "-i", help="Notes, as of `run`.")],
-    model: Annotated[str, typer.Option("--model", help="A model that writes records: folder, s3:// prefix or hub id.")],
+    model: Annotated[str, typer.Option("--model", help="A model that writes records: folder, s3:// prefix or hub id.")] = "default-record",
     text_column: Annotated[str | None, typer.Option("--text-column", help="The notes. [default: text]")] = None,
     requests: Annotated[int, typer.Option("--requests", min=1, help="How many notes.")] = 64,
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Turns of each; medians are told.")] = 3,

@@ -120,22 +120,25 @@ class RecordDecodeSection(Section):
 
 class RecordTask(Section):
     reader: Annotated[Literal["rules", "model", "both", "off"], BeforeValidator(_as_off)] = "rules"
+    # None: the packaged one, for readers that need one.
     model: str | None = None
     # None: as the model's folder says.
     prefix: str | None = None
+    # None: 0.5 beside the rules, 0 without them.
+    min_probability: Annotated[float, Field(ge=0, lt=1)] | None = None
     decode: RecordDecodeSection = RecordDecodeSection()
     date_order: Literal["unknown", "month_first", "day_first"] = "unknown"
     # A path, which stays out of reprs.
     terminology: Annotated[str | None, Field(repr=False)] = None
 
+    @property
+    def by_model(self) -> bool:
+        """Whether a model reads the notes."""
+        return self.reader in ("model", "both")
+
     @model_validator(mode="after")
     def _model_of_its_reader(self) -> RecordTask:
-        if self.reader in ("model", "both") and not self.model:
-            raise ValueError(
-                f"reader {self.reader} needs model, and none for records is packaged; choices for model: a folder, s3://bucket/prefix, a "
-                "hub id with engine.allow_download, or `same` for the summaries' model; choices for reader without one: rules, off"
-            )
-        if self.reader in ("rules", "off") and self.model:
+        if self.model and not self.by_model:
             raise ValueError(f"reader {self.reader} uses no model; choose reader model or both, or leave model out")
         return self
 

@@ -13,10 +13,12 @@ from pathlib import Path
 
 from pipeline.config import Job
 from pipeline.doctor_finding import Finding, failed, ok, warning
-from transforms.models import DEFAULT_MODEL_FOLDER, ModelFiles, resolve_model
+from transforms.models import DEFAULT_MODEL_FOLDER, PACKAGED, ModelFiles, resolve_model
 
 # How pickle weights are usually called. They are never opened; they only take room, and somebody might mistake them for what is used.
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
+# Of the packaged models.
+_FOLDERS = frozenset(folder.name for folder in PACKAGED.values())
 
 
 def check_model(job: Job) -> Iterator[Finding]:
@@ -26,19 +28,21 @@ def check_model(job: Job) -> Iterator[Finding]:
         return
     model = resolve_model(job.tasks.summary.model, allow_download=job.engine.allow_download)
     yield from _described("", model)
-    if model.source == "default":
+    if model.source in PACKAGED:
         yield packaged()
 
 
 def check_record_model(job: Job) -> Iterator[Finding]:
     """The model that reads records, if the job has one, and whether its output can be constrained here. Raises ConfigurationError."""
-    if job.tasks.record.model is None:
+    if not job.tasks.record.by_model:
         return
     from pipeline.prepare import prepare_records
 
     task = prepare_records(job).record.task
     assert task is not None, "a reader with a model has a task"
     yield from _described("record ", task.model)
+    if task.model.source in PACKAGED and job.tasks.summary.model not in PACKAGED:
+        yield packaged()
 
 
 def _described(of: str, model: ModelFiles) -> Iterator[Finding]:
@@ -94,8 +98,8 @@ def _configuration(folder: Path) -> Finding:
 
 
 def packaged() -> Finding:
-    """The packaged model's files against the hashes that the installer recorded."""
-    recorded = [file for file in metadata.files("chartmill") or () if "default_model" in file.parts and file.hash]
+    """The packaged models' files against the hashes that the installer recorded."""
+    recorded = [file for file in metadata.files("chartmill") or () if not _FOLDERS.isdisjoint(file.parts) and file.hash]
     if not recorded:
         return ok("packaged model", "installed in place (editable): there are no recorded hashes to compare with")
     changed = sum(_differs(Path(str(file.locate())), str(file.hash and file.hash.value)) for file in recorded)

@@ -60,7 +60,7 @@ def evaluate(
 
     With `--task record` the records that a job would read, or those of a finished run: precision, recall and F1 of each field that the
     collection annotates, how many assertions are right, and how many values are the note's own words. No model for summaries is needed;
-    `--set tasks.record.reader=model --set tasks.record.model=FOLDER` scores a model that writes records.
+    `--set tasks.record.reader=both` scores them with a model beside the rules.
 
     Percent throughout. Notes without a summary count as 0; rows without a text or a reference are left out and counted.
     """

@@ -159,7 +159,7 @@ def prepare_records(job: Job) -> PreparedRecords:
 
 
 def _prepared_records(job: Job) -> PreparedRecords:
-    section, wanted = job.engine, job.tasks.record.model is not None
+    section, wanted = job.engine, job.tasks.record.by_model
     device = resolve_device(section.device) if wanted and section.backend != "echo" else "cpu"
     record = record_settings(job, device, lambda: resolve_model(job.tasks.summary.model, allow_download=section.allow_download))
     backend, dtype = section.backend, "none"

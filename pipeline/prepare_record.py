@@ -12,7 +12,7 @@ from schemas.errors import ConfigurationError
 from transforms.commit import Provenance
 from transforms.engine import EngineError, check_constraint, resolve_dtype
 from transforms.engine.families import folder_runs_natively
-from transforms.models import ModelFiles, resolve_model
+from transforms.models import DEFAULT_RECORD_MODEL, ModelFiles, resolve_model
 from transforms.normalization.times import DateOrder
 from transforms.record import RecordSettings
 from transforms.record_model import RecordTask
@@ -31,26 +31,26 @@ def record_settings(job: Job, device: str, summary_model: Callable[[], ModelFile
     """
     section = job.tasks.record
     terminology = describe_terminology(_absolute(section.terminology)) if section.terminology else None
-    task = _record_task(job, device, summary_model) if section.model else None
+    task = _record_task(job, device, summary_model) if section.by_model else None
     return RecordSettings(DateOrder(section.date_order), terminology, section.reader, task)
 
 
 def _record_task(job: Job, device: str, summary_model: Callable[[], ModelFiles]) -> RecordTask:
     section, backend = job.tasks.record, job.engine.backend
-    assert section.model, "the reader needs one"
     _check_backend(backend, device)
     same = section.model == SAME
-    model = summary_model() if same else _found(section.model, job.engine.allow_download)
+    model = summary_model() if same else _found(section.model or DEFAULT_RECORD_MODEL, job.engine.allow_download)
     limit = None if job.segment.max_source_tokens == "auto" else job.segment.max_source_tokens
     decode = section.decode.model_dump()
-    task = RecordTask(model, section.prefix, decode, limit, job.segment.overlap_sentences, section.reader == "both")
+    overlap, with_rules = job.segment.overlap_sentences, section.reader == "both"
+    task = RecordTask(model, section.prefix, decode, limit, overlap, with_rules, section.min_probability)
     if task.format() is None and same:
         raise ConfigurationError(
             f"tasks.record.model: same, but the folder of {model.id!r} does not say that it writes records (no chartmill.json with "
             "objective record); name a model that does"
         )
     task.check_tags()
-    task.decode_settings()
+    task.least_probability()
     _check_backend(backend_of(model, backend), device)
     return task
 

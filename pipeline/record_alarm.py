@@ -17,7 +17,7 @@ def written_figures(written: Mapping[str, int]) -> dict[str, Any] | None:
     if not notes:
         return None
     shares = {f"{name}_share": round(written.get(name, 0) / notes, 6) for name in ("dead", "cut")}
-    return {**written, **shares, "alarm": _alarm(written.get("dead", 0), written.get("cut", 0), notes)}
+    return {"lines": 0, "unlikely": 0, **written, **shares, "alarm": _alarm(written.get("dead", 0), written.get("cut", 0), notes)}
 
 
 def _alarm(dead: int, cut: int, notes: int) -> str:

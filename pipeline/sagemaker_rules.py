@@ -13,6 +13,7 @@ from typing import Any
 
 from pipeline.config import Job
 from transforms.engine import EngineError, check_constraint
+from transforms.models import DEFAULT_RECORD_MODEL, PACKAGED
 
 OPERATION = "CreateProcessingJob"
 # Families whose instances bring an encrypted NVMe disk of their own: "You can't request a VolumeKmsKeyId when using an instance type with
@@ -162,16 +163,16 @@ def _encrypted(job: Job, region: str | None) -> str:
 def _here_in_the_image(job: Job, region: str | None) -> str:
     """Paths of this machine mean nothing in the container; absolute ones may have been put into the image."""
     model, suite = job.tasks.summary.model, job.contract.suite
-    relative = [] if model == "default" or model.startswith(("/", "s3://")) else ["tasks.summary.model"]
-    records = job.tasks.record.model
-    relative += [] if records in (None, "same") or records.startswith(("/", "s3://")) else ["tasks.record.model"]
+    relative = [] if model in PACKAGED or model.startswith(("/", "s3://")) else ["tasks.summary.model"]
+    records = job.tasks.record.model or DEFAULT_RECORD_MODEL
+    relative += [] if records in ("same", *PACKAGED) or records.startswith(("/", "s3://")) else ["tasks.record.model"]
     relative += [] if suite == "default" or suite.startswith("/") else ["contract.suite"]
     return f"{', '.join(relative)}: give an absolute path inside the image, or s3:// for a model" if relative else ""
 
 
 def _records_constrained(job: Job, region: str | None) -> str:
     """What a run on that kind of machine would say of a model for records."""
-    if job.tasks.record.model is None:
+    if not job.tasks.record.by_model:
         return ""
     gpu = job.engine.device != "cpu" and job.sagemaker.instance_type.startswith(("ml.g", "ml.p"))
     try:

@@ -235,7 +235,7 @@ def test_a_slot_forgets_its_last_request() -> None:
     answers = []
     for _ in range(2):
         search.start(1, (2,), 0, 3)
-        assert search.result(1) == ([], None)
+        assert search.result(1) == ([], None, ())
         while not search.finished(groups):
             search.advance(torch.arange(20.0).repeat(2, 1), groups)
         answers.append(search.result(1))

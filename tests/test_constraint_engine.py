@@ -88,6 +88,16 @@ def mixes(draw: st.DrawFn) -> list[Request]:
 quick = settings(deadline=None, derandomize=True, phases=[Phase.generate], max_examples=4, suppress_health_check=[HealthCheck.too_slow])
 
 
+def assert_sure_alike(request: Request, one: Completion, other: Completion) -> None:
+    """Under a constraint and greedily both tell how likely every token was; the mean over those that were chosen follows."""
+    assert one.token_logprobs == pytest.approx(other.token_logprobs, abs=1e-4)
+    told = len(one.token_ids) if request.constraint and request.decode.num_beams == 1 else 0
+    assert len(one.token_logprobs) == told and all(each <= 0 for each in one.token_logprobs)
+    if told and one.logprob:
+        chosen = sum(one.token_logprobs) / one.logprob
+        assert chosen == pytest.approx(round(chosen), abs=1e-2) and 1 <= round(chosen) <= told
+
+
 @quick
 @given(model=st.sampled_from(MODELS), slots=st.sampled_from((1, 2, 3, 7)), threads=st.sampled_from((1, 2)), requests=mixes())
 def test_equal_to_generate_with_the_constraint_as_a_logits_processor(
@@ -102,6 +112,7 @@ def assert_equal_to_generate(model: tuple[str, str], slots: int, threads: int, r
     for request, one, other in zip(requests, ours, theirs, strict=True):
         assert told(one) == told(other)
         assert one.logprob == (None if other.logprob is None else pytest.approx(other.logprob, abs=1e-4))
+        assert_sure_alike(request, one, other)
         if request.constraint:
             assert one.error is None
             assert_whole(request.text, request.constraint.grammar, one.values)

@@ -61,6 +61,7 @@ def assert_unchanged(load: Load, model: tuple[str, str], slots: int, requests: l
     for request, answer, other in zip(requests, drafting.generate(requests), plain.generate(requests), strict=True):
         assert told(answer) == told(other)
         assert answer.logprob == (None if other.logprob is None else pytest.approx(other.logprob, abs=1e-5))
+        assert answer.token_logprobs == pytest.approx(other.token_logprobs, abs=1e-5)
         if request.constraint:
             assert_whole(request.text, request.constraint.grammar, answer.values)
     return drafting.profile

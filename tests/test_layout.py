@@ -110,7 +110,7 @@ TEXT = (".py", ".toml", ".md", ".yaml", ".yml", ".json", ".html", ".cfg", ".txt"
 
 def text_files() -> list[Path]:
     files = [path for path in our_files() if path.suffix in TEXT and path != Path(__file__).resolve()]
-    return [path for path in files if "default_model" not in path.parts or path.suffix == ".md"]
+    return [path for path in files if {"default_model", "default_record_model"}.isdisjoint(path.parts) or path.suffix == ".md"]
 
 
 def test_no_file_names_a_mirror_or_a_path_of_one_machine() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import log
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,13 @@ from schemas.record import RECORD_TYPE
 from tests.records import leaves, said
 from tests.tiny_models import make_model
 from transforms.context import read_context
-from transforms.engine.constraint import Constraint
+from transforms.engine.constraint import Constraint, Value
 from transforms.engine.constraint_plan import Planner
 from transforms.engine.loading import load_tokenizer
 from transforms.engine.tokens import SourceTokenizer
 from transforms.record import parse_record
 from transforms.record_format import RecordFormat, load_record_format, save_record_format
-from transforms.record_lines import RECORD_GRAMMAR, RECORD_TAGS, Written, record_lines, record_of
+from transforms.record_lines import RECORD_GRAMMAR, RECORD_TAGS, Written, likely_lines, record_lines, record_of
 from transforms.sections import read_page
 
 NOTE = (
@@ -160,3 +161,16 @@ def test_where_every_place_is_taken_a_line_can_still_be_ended(planner: Planner) 
 def test_of_entities_that_begin_at_one_place_the_first_is_written() -> None:
     record = parse_record("No diabetes. Gout is well controlled.")
     assert record_lines(record | {"problems": record["problems"] * 2}) == record_lines(record)
+
+
+def test_a_line_is_as_likely_as_all_its_tokens_together() -> None:
+    """Its tag counts, and what stands between a field and the next; what comes after the last line does not."""
+    dose = Value(0, "medication", "dose", (4, 6), 10, 16)
+    values = [Value(0, "medication", "name", (1, 3), 0, 9), dose, Value(1, "problem", "name", (7, 9), 20, 24)]
+    chances = [0.9, 1.0, 1.0, 0.9, 0.8, 1.0, 0.7, 0.9, 1.0, 0.1]
+    logprobs = [log(chance) for chance in chances]
+    first, second = 0.9 * 0.9 * 0.8, 0.7 * 0.9
+    assert likely_lines(values, logprobs, second - 0.01) == values
+    assert likely_lines(values, logprobs, second + 0.01) == values[:2]
+    assert likely_lines(values, logprobs, first + 0.01) == []
+    assert likely_lines([], logprobs, 0.5) == []

@@ -106,6 +106,36 @@ class _Counting:
         return [Completion.failed(DEADLINE, "DeadlineError") if i in self._failing else one for i, one in enumerate(done)]
 
 
+def test_beside_the_rules_a_line_has_to_be_more_likely_than_not(folder: Path) -> None:
+    task = RecordTask(resolve_model(str(folder)))
+    assert task.least_probability() == 0.0
+    beside = replace(task, with_rules=True)
+    assert beside.least_probability() == 0.5
+    assert replace(beside, min_probability=0.2).least_probability() == 0.2
+    beams = replace(beside, decode={"num_beams": 2})
+    assert beams.least_probability() == 0.0
+    with pytest.raises(ConfigurationError, match=r"0\.2 needs the probabilities of lines.*num_beams=1"):
+        replace(beams, min_probability=0.2).least_probability()
+
+
+def test_unlikely_lines_are_left_out_and_counted(writer: RecordWriter) -> None:
+    """The more is asked of a line the fewer there are; what stays are lines of the record without a bound."""
+    every, *bounded = (replace(writer, task=replace(writer.task, min_probability=least)) for least in (0.0, 1e-6, 1e-3, 0.1))
+    [whole] = written_of(every, NOTES[1])
+    page = read_page(NOTES[1])
+    values = list(leaves(merge_records(list(whole.records(page, page_context(page))))))
+    counts = [whole.lines()]
+    for one in bounded:
+        [note] = written_of(one, NOTES[1])
+        assert all(leaf in values for leaf in leaves(merge_records(list(note.records(page, page_context(page))))))
+        counts.append(note.lines())
+        stats = count_written([note])
+        assert (stats["lines"], stats["lines"] - stats["unlikely"]) == counts[-1]
+    assert len({written for written, _ in counts}) == 1
+    kept = [likely for _, likely in counts]
+    assert kept == sorted(kept, reverse=True) and kept[0] == counts[0][0] > kept[-1]
+
+
 def test_no_notes_ask_nothing(writer: RecordWriter) -> None:
     counting = _Counting(writer.engine)
     done = record_batch(batch_of(), writer=replace(writer, engine=counting))

@@ -185,18 +185,21 @@ def test_what_changes_records_changes_the_version(notes: Path, folder: Path, tmp
     other = make_record_model(tmp_path / "other", seed=1)
     versions = [
         version(), version(reader="both"), version(reader="rules"), version(reader="off"), version(model=str(other)),
-        version("tasks.record.prefix=other "), version("tasks.record.decode.num_beams=2"), version("tasks.record.date_order=day_first")
+        version("tasks.record.prefix=other "), version("tasks.record.decode.num_beams=2"), version("tasks.record.date_order=day_first"),
+        version("tasks.record.min_probability=0.2"), version("tasks.record.min_probability=0.2", reader="both"),
     ]  # fmt: skip
     assert len(set(versions)) == len(versions)
     # The same model elsewhere, and what the folder says anyway, change nothing.
     copied = make_record_model(tmp_path / "copied")
     assert {version(model=str(copied)), version("tasks.record.decode.max_new_tokens=24")} == {versions[0]}
+    assert version("tasks.record.min_probability=0") == versions[0]
+    assert version("tasks.record.min_probability=0.5", reader="both") == versions[1]
 
 
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
-        (("tasks.record.reader=model",), "needs model, and none for records is packaged"),
+        (("tasks.record.reader=both", "tasks.record.min_probability=1"), "tasks.record.min_probability.*less than 1"),
         (("tasks.record.model=same",), "reader rules uses no model"),
         (("tasks.record.reader=guess",), "'rules', 'model', 'both' or 'off'"),
         (("tasks.record.decode.top_k=3",), "choices: num_beams, max_new_tokens, length_penalty"),

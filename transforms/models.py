@@ -24,6 +24,9 @@ from transforms.store_failure import advice, is_passing
 from transforms.store_retries import read_object
 
 DEFAULT_MODEL_FOLDER = Path(__file__).parent / "engine" / "default_model"
+DEFAULT_RECORD_MODEL = "default-record"
+# By the name that a job gives.
+PACKAGED = {"default": DEFAULT_MODEL_FOLDER, DEFAULT_RECORD_MODEL: Path(__file__).parent / "engine" / "default_record_model"}
 
 # Everything of a model folder that is read: weights, configuration, tokenizer, and our own chartmill.json.
 MODEL_FILES = (
@@ -45,7 +48,7 @@ MODEL_FILES = (
     "sentencepiece*.model",
 )
 
-_CHOICES = "choices: default, a local folder, s3://bucket/prefix, or a hub id (org/name@revision) with --allow-download"
+_CHOICES = "choices: default, default-record, a local folder, s3://bucket/prefix, or a hub id (org/name@revision) with --allow-download"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?(@[\w.-]+)?")
 _READ_SIZE = 1 << 20
 
@@ -72,12 +75,13 @@ NO_MODEL = ModelFiles("echo", None, "", 0, "echo")
 def resolve_model(name: str, *, allow_download: bool = False, cache_dir: Path | None = None) -> ModelFiles:
     """Find a model by name and bring it to this machine.
 
-    `default`: the packaged model. A folder: used in place. `s3://bucket/prefix`: the files directly under the prefix, fetched once per
-    content into `cache_dir` (default `$XDG_CACHE_HOME/chartmill/models`). A hub id, with a pinned revision after `@` (else the newest;
-    its commit becomes part of `id`): only with `allow_download`. Raises ConfigurationError that names what was found and the choices.
+    A name of PACKAGED: what comes with the package. A folder: used in place. `s3://bucket/prefix`: the files directly under the prefix,
+    fetched once per content into `cache_dir` (default `$XDG_CACHE_HOME/chartmill/models`). A hub id, with a pinned revision after `@` (else
+    the newest; its commit becomes part of `id`): only with `allow_download`. Raises ConfigurationError that names what was found and the
+    choices.
     """
-    if name == "default":
-        return _described("default", DEFAULT_MODEL_FOLDER, name)
+    if name in PACKAGED:
+        return _described(name, PACKAGED[name], name)
     if name.startswith("s3://"):
         return _described(name.rstrip("/"), _fetch_s3(name, cache_dir or _default_cache()), name)
     folder = Path(name).expanduser()

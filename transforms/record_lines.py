@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
+from math import log
 from typing import Any
 
 from schemas.record import Assertion
@@ -78,6 +79,20 @@ def _written(name: str, entity: Mapping[str, Any], parts: Mapping[str, str]) -> 
     values = {part: entity[part]["text"] for part in parts if entity.get(part)}
     said = entity[next(iter(parts))].get("assertion")
     return values | ({"assertion": said} if name in _WITH_ASSERTION and said in _SAID else {})
+
+
+def likely_lines(values: Sequence[Value], token_logprobs: Sequence[float], least: float) -> list[Value]:
+    """The values of the lines whose probability is `least` (above 0, to 1) or more: the product over the line's tokens, from the end of the
+    line before to its own, of how probable each was among those offered. `token_logprobs`: of every token of the output."""
+    kept: list[Value] = []
+    first = 0
+    for _, group in groupby(values, key=lambda value: value.line):
+        line = list(group)
+        last = max(value.tokens[1] for value in line)
+        if sum(token_logprobs[first:last]) >= log(least):
+            kept += line
+        first = last
+    return kept
 
 
 def record_of(values: Sequence[Value], offset: int, page: Page, context: Context) -> Record:

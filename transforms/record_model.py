@@ -15,11 +15,12 @@ from schemas.commit import digest
 from schemas.errors import ConfigurationError
 from transforms.context import Context
 from transforms.engine import Completion, Constraint, DecodeSettings, Engine, Request, count_usage, decode_settings
+from transforms.engine.constraint import Value
 from transforms.engine.constraint_plan import plain_settings
 from transforms.models import ModelFiles
 from transforms.prompts import Passage, PlainLanguage, Prompts, window_prompts
 from transforms.record_format import RecordFormat, load_record_format
-from transforms.record_lines import RECORD_GRAMMAR, RECORD_TAGS, record_of
+from transforms.record_lines import RECORD_GRAMMAR, RECORD_TAGS, likely_lines, record_of
 from transforms.sections import Page
 from transforms.selection import load_selection_format
 from transforms.shared_engine import ask
@@ -31,6 +32,8 @@ Record = dict[str, Any]
 _SPECIAL_TOKENS = 2
 # Of a note: about 40 words. Shorter ones may well hold nothing that a record has a field for.
 _TELLING_TOKENS = 64
+# Of a line that has to add to what the rules read: more likely right than wrong.
+_LIKELY = 0.5
 # What a constrained output knows of a job's decode settings; rules that ban or force tokens would contradict the grammar.
 DECODE_KEYS = ("num_beams", "max_new_tokens", "length_penalty")
 
@@ -42,6 +45,7 @@ class RecordTask:
     `prefix` stands before every window; None for what the model's folder says. `decode`: overrides by name of DECODE_KEYS, None meaning "as
     the model's folder says". `max_source_tokens`: of prefix and window at most, special tokens not counted; it may lower what the
     folder says, never raise it. `overlap_sentences`: what neighbouring windows share. `with_rules`: the rules read the note too.
+    `min_probability`: of a line (0-1); None for what `least_probability` says.
     """
 
     model: ModelFiles
@@ -50,6 +54,7 @@ class RecordTask:
     max_source_tokens: int | None = None
     overlap_sentences: int = 1
     with_rules: bool = False
+    min_probability: float | None = None
 
     def format(self) -> RecordFormat | None:
         """What the model's folder says of records; None if nothing. Raises ConfigurationError for a folder that says it badly, and for one
@@ -91,6 +96,20 @@ class RecordTask:
         except ValueError as error:
             raise ConfigurationError(f"tasks.record.{error}") from None
 
+    def least_probability(self) -> float:
+        """Of a line that is kept, 0 for all lines. Beside the rules, whose values are there anyhow, a line has to be more likely than not
+        unless the job says otherwise. Beams tell no probabilities: with them all lines are kept, and ConfigurationError is raised where
+        the job asks for more."""
+        beams = self.decode_settings().num_beams > 1
+        if beams and self.min_probability:
+            raise ConfigurationError(
+                f"tasks.record.min_probability: {self.min_probability:g} needs the probabilities of lines, which beams do not tell; "
+                "choose tasks.record.decode.num_beams=1, or min_probability=0"
+            )
+        if self.min_probability is not None:
+            return self.min_probability
+        return _LIKELY if self.with_rules and not beams else 0.0
+
     def said(self) -> dict[str, Any]:
         """What changes the rows beside the model itself: settings as they come to be, and the grammar."""
         fmt, decode = self.format(), self.decode_settings()
@@ -98,6 +117,7 @@ class RecordTask:
             "prefix": self._prefix(fmt),
             **{name: getattr(decode, name) for name in (*DECODE_KEYS, "early_stopping")},
             "max_source_tokens": min(self._limits(fmt), default=None),
+            "min_probability": self.least_probability(),
             "grammar": digest(repr(RECORD_GRAMMAR), length=12),
         }
 
@@ -131,11 +151,12 @@ class RecordWriter:
 @dataclass(frozen=True, slots=True)
 class WrittenNote:
     """What a model wrote of one note, window by window. `offsets`: what to add to the characters of a window's values to get those of the
-    note. `dropped`: tokens of the note that stand in no window."""
+    note. `dropped`: tokens of the note that stand in no window. `least`: probability of a line that counts."""
 
     offsets: tuple[int, ...]
     completions: tuple[Completion, ...] = field(repr=False)
     dropped: int = 0
+    least: float = 0.0
 
     @property
     def error(self) -> str | None:
@@ -156,7 +177,17 @@ class WrittenNote:
     def records(self, page: Page, context: Context) -> Iterator[Record]:
         """The record of each window, with the offsets of the whole note, whose page and context these are."""
         for offset, completion in zip(self.offsets, self.completions, strict=True):
-            yield record_of(completion.values, offset, page, context)
+            yield record_of(self._likely(completion), offset, page, context)
+
+    def lines(self) -> tuple[int, int]:
+        """How many lines the model wrote, and how many of them are likely enough to count."""
+        return (
+            sum(_line_count(completion.values) for completion in self.completions),
+            sum(_line_count(self._likely(completion)) for completion in self.completions),
+        )
+
+    def _likely(self, completion: Completion) -> Sequence[Value]:
+        return likely_lines(completion.values, completion.token_logprobs, self.least) if self.least else completion.values
 
 
 def write_notes(texts: Sequence[str], sentences: Sequence[Sequence[Span]], writer: RecordWriter) -> list[WrittenNote]:
@@ -164,29 +195,38 @@ def write_notes(texts: Sequence[str], sentences: Sequence[Sequence[Span]], write
     engine, task = writer.engine, writer.task
     language, decode = task.language(engine), task.decode_settings()
     notes = [_windows(text, spans, language, task.overlap_sentences, engine) for text, spans in zip(texts, sentences, strict=True)]
+    least = task.least_probability()
     constraint = Constraint(RECORD_GRAMMAR, start=len(language.prefix))
     requests = [Request(prompt.source, decode, constraint) for note in notes for prompt in note.prompts]
     completions = ask(engine, requests) if requests else []
     bounds = accumulate((len(note.prompts) for note in notes), initial=0)
     parts = [tuple(completions[first:last]) for first, last in pairwise(bounds)]
-    return [_written(note, part, len(language.prefix)) for note, part in zip(notes, parts, strict=True)]
+    return [_written(note, part, len(language.prefix), least) for note, part in zip(notes, parts, strict=True)]
 
 
 def _windows(text: str, sentences: Sequence[Span], language: PlainLanguage, overlap: int, engine: Engine) -> Prompts:
     return window_prompts(Passage(text, 0, len(text), tuple(sentences)), language, overlap, engine)
 
 
-def _written(note: Prompts, completions: tuple[Completion, ...], prefix: int) -> WrittenNote:
-    return WrittenNote(tuple(prompt.passage.start - prefix for prompt in note.prompts), completions, note.dropped)
+def _written(note: Prompts, completions: tuple[Completion, ...], prefix: int, least: float) -> WrittenNote:
+    return WrittenNote(tuple(prompt.passage.start - prefix for prompt in note.prompts), completions, note.dropped, least)
+
+
+def _line_count(values: Sequence[Value]) -> int:
+    return len({value.line for value in values})
 
 
 def count_written(notes: Sequence[WrittenNote]) -> dict[str, int]:
-    """Notes that a model read, their windows and tokens; of those without an error, how many records are empty or else cut off."""
+    """Notes that a model read, their windows and tokens; of those without an error the lines, how many of them were too unlikely to count,
+    and how many records are empty or else cut off."""
     done = [note for note in notes if note.error is None]
+    lines = [note.lines() for note in done]
     usage = count_usage(completion for note in notes for completion in note.completions)
     return {
         "notes": len(notes),
         "windows": sum(len(note.completions) for note in notes),
+        "lines": sum(written for written, _ in lines),
+        "unlikely": sum(written - kept for written, kept in lines),
         "dead": sum(note.is_dead for note in done),
         "cut": sum(note.is_cut and not note.is_dead for note in done),
         "source_tokens": usage.source,

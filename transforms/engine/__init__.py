@@ -97,7 +97,8 @@ class Completion:
     token and padding not. `spans`: source characters [start, end) that the output copies, where a backend knows them. `values`: under a
     constraint, every field that was written; the spans are those of its copied ones.
     `logprob`: mean natural-log probability per generated token under the decode settings (greedy only, else None); under a constraint, per
-    token that had an alternative.
+    token that had an alternative. `token_logprobs`: under a constraint and greedily, that of each of `token_ids` among the tokens that were
+    offered there; else empty.
     `source_tokens`: tokens of the text that were read, special tokens not counted; `truncated_tokens`: those over the model's limit that
     were not; `padded_tokens`: positions computed beside them only to fill the batch.
     `finish`: `stop` (the model ended), `length` (it was cut; a constrained output is whole then too, but the limit withheld a token that
@@ -117,6 +118,7 @@ class Completion:
     truncated_tokens: int = 0
     padded_tokens: int = 0
     values: tuple[Value, ...] = field(default=(), repr=False)
+    token_logprobs: tuple[float, ...] = field(default=(), repr=False)
 
     @classmethod
     def failed(cls, error: str, cause: str) -> Completion:

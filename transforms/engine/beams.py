@@ -18,7 +18,7 @@ from transforms.engine.constraint_choice import gathered
 from transforms.engine.constraint_plan import BeamGuide, Plan
 from transforms.engine.decode import DecodeSettings
 from transforms.engine.processors import Processors
-from transforms.engine.search import Feed
+from transforms.engine.search import Feed, Hypothesis
 
 # What transformers takes for "no hypothesis".
 _NONE = -1.0e9
@@ -142,16 +142,13 @@ class BeamSearch:
         """bool [g]. A finished group stands still; feeding it on is waste, not harm."""
         return self._done[groups]
 
-    def result(self, group: int) -> tuple[list[int], float | None]:
-        """Generated ids (the end included; no start token, prefix or padding) and the length-penalised score. Waits for the device.
-
-        Without any finished hypothesis: no ids and None.
-        """
+    def result(self, group: int) -> Hypothesis:
+        """The best one. Waits for the device. Without any that is finished: no ids and None."""
         length = int(self._lengths[group, 0])
         if not length:
-            return [], None
+            return Hypothesis([], None)
         ids = self._tokens[group, self.width, int(self._counts[group, 1]) : length].tolist()
-        return ids, float(self._scores[group, self.width])
+        return Hypothesis(ids, float(self._scores[group, self.width]))
 
     def _processed(self, logits: Tensor, groups: Tensor, counts: Tensor) -> Tensor:
         """Log probabilities of every row's continuations after the rules of the decode settings."""

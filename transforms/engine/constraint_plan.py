@@ -98,7 +98,7 @@ class State(NamedTuple):
 
 
 class Guide:
-    """A greedy output under its plan. `chosen`: how many tokens had an alternative."""
+    """A greedy output under its plan. `chosen`: how many tokens had an alternative. `logprobs`: of all tokens, told by the search."""
 
     def __init__(self, plan: Plan) -> None:
         self._machine = plan.open()
@@ -107,6 +107,7 @@ class Guide:
         # From here on, as far as a draft goes.
         self._ahead = [self._state]
         self.chosen = 0
+        self.logprobs: list[float] = []
 
     @property
     def offer(self) -> Tokens:

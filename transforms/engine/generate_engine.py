@@ -13,7 +13,7 @@ import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import transformers
@@ -31,6 +31,7 @@ from transforms.engine import (
 )
 from transforms.engine.batching import plan_batches
 from transforms.engine.constraint_choice import ConstraintProcessor
+from transforms.engine.constraint_machine import Reading
 from transforms.engine.constraint_plan import Planner
 from transforms.engine.deadline import Stopwatch
 from transforms.engine.loading import load_model, load_tokenizer, special_ids
@@ -176,14 +177,28 @@ class GenerateEngine:
         # The first columns are what the decoder was given, which may look like an end.
         rows = [self._trimmed(row) for row in output[:, given.shape[1] :].tolist()]
         readings = [plan.close(row) if plan else None for plan, row in zip(plans, rows, strict=True)]
-        counts = [max(1, reading.chosen) if reading else len(row) for reading, row in zip(readings, rows, strict=True)]
-        logprobs = _mean_logprobs(meter, rows, counts)
+        gains = _token_logprobs(meter, rows)
         texts = self._tokenizer.decode(rows)
         forced, ends = config.forced_eos_token_id is not None, self._special["eos_token_id"]
         return [
-            completion_of(source, row, text, logprob, finish_of(row, config.max_new_tokens, forced, ends), width - len(source.ids), reading)
-            for source, row, text, logprob, reading in zip(batch, rows, texts, logprobs, readings, strict=True)
+            self._completion(source, row, text, finish_of(row, config.max_new_tokens, forced, ends), width, reading, gained)
+            for source, row, text, reading, gained in zip(batch, rows, texts, readings, gains, strict=True)
         ]
+
+    def _completion(
+        self,
+        source: Source,
+        row: list[int],
+        text: str,
+        finish: Literal["stop", "length"],
+        width: int,
+        reading: Reading | None,
+        gained: list[float],
+    ) -> Completion:
+        """`gained`: the log probability of each token of the row; empty for beams."""
+        count = max(1, reading.chosen) if reading else len(row)
+        logprob = sum(gained) / count if gained and row else None
+        return completion_of(source, row, text, logprob, finish, width - len(source.ids), reading, gained if reading else ())
 
     def _trimmed(self, row: list[int]) -> list[int]:
         """The row up to and with its first end-of-sequence token; what follows is filling."""
@@ -213,9 +228,9 @@ def generation_config(decode: DecodeSettings, special: dict[str, Any], target_li
     )
 
 
-def _mean_logprobs(meter: _LogprobMeter, rows: list[list[int]], counts: list[int]) -> list[float | None]:
-    """`counts`: how many tokens of each row were chosen."""
+def _token_logprobs(meter: _LogprobMeter, rows: list[list[int]]) -> list[list[float]]:
+    """Of each token of each row; empty where nothing was noted."""
     if not meter.steps:
-        return [None] * len(rows)
+        return [[] for _ in rows]
     steps = torch.stack(meter.steps).cpu()
-    return [float(steps[: len(row), i].sum()) / count if row else None for i, (row, count) in enumerate(zip(rows, counts, strict=True))]
+    return [steps[: len(row), i].tolist() for i, row in enumerate(rows)]

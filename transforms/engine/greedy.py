@@ -16,7 +16,7 @@ from transforms.engine.constraint_plan import Guide, Plan
 from transforms.engine.decode import DecodeSettings
 from transforms.engine.draft import MOST, Draft, Drafter
 from transforms.engine.processors import Processors
-from transforms.engine.search import Feed
+from transforms.engine.search import Feed, Hypothesis
 
 
 class GreedySearch:
@@ -118,7 +118,7 @@ class GreedySearch:
         self._done[groups] |= done & takes
         self._fed[groups] = torch.minimum(fed, known - 1)
         if self._guides:
-            self._follow(groups, takes, token)
+            self._follow(groups, takes, token, gain[:, None])
         if self._drafts:
             self._learn(groups, token[:, None].tolist())
 
@@ -126,15 +126,15 @@ class GreedySearch:
         """bool [g]. A finished row stands still; feeding it on is waste, not harm."""
         return self._done[groups]
 
-    def result(self, group: int) -> tuple[list[int], float | None]:
-        """Generated ids (the end included; no start token, prefix or padding) and their mean log probability. Waits for the device."""
+    def result(self, group: int) -> Hypothesis:
+        """What the row has generated. Waits for the device."""
         prefix, known = int(self._prefix[group]), int(self._known[group])
         ids = self._tokens[group, prefix:known].tolist()
         guide = self._guides.get(group)
         if guide is not None:
             # Tokens without an alternative say nothing about how sure the model was.
-            return ids, float(self._logprob[group]) / max(1, guide.chosen)
-        return ids, float(self._logprob[group]) / len(ids) if ids else None
+            return Hypothesis(ids, float(self._logprob[group]) / max(1, guide.chosen), tuple(guide.logprobs))
+        return Hypothesis(ids, float(self._logprob[group]) / len(ids) if ids else None)
 
     def _draft(self, groups: Tensor, last: Tensor) -> Tensor:
         """Writes drafts behind what is known, up to position `last` [g]; how many tokens each row has: [g]."""
@@ -167,7 +167,7 @@ class GreedySearch:
         self._done[groups] |= done & takes
         self._fed[groups] = known - 1
         if self._guides:
-            self._follow(groups, takes, last, kept)
+            self._follow(groups, takes, last, gain, kept)
         taken = [tokens[: count + 1] for tokens, count in zip(token.tolist(), kept.tolist(), strict=True)]
         self._learn(groups, taken)
 
@@ -219,12 +219,17 @@ class GreedySearch:
             token[rows] = tokens.gather(1, place[:, None])[:, 0]
         return token, gain
 
-    def _follow(self, groups: Tensor, takes: Tensor, tokens: Tensor, kept: Tensor | None = None) -> None:
-        """Tells the guides what was chosen, after so many tokens of a draft; what must follow needs no choice and is written at once."""
+    def _follow(self, groups: Tensor, takes: Tensor, tokens: Tensor, gains: Tensor, kept: Tensor | None = None) -> None:
+        """Tells the guides what was chosen, after so many tokens of a draft; what must follow needs no choice and is written at once.
+
+        `gains`: the log probability of each token taken, those of the draft first, [g, at least 1 + most kept].
+        """
         before = [0] * len(groups) if kept is None else kept.tolist()
-        for group, taken, token, count in zip(groups.tolist(), takes.tolist(), tokens.tolist(), before, strict=True):
+        rows = zip(groups.tolist(), takes.tolist(), tokens.tolist(), gains.tolist(), before, strict=True)
+        for group, taken, token, gained, count in rows:
             guide = self._guides.get(group)
             if taken and guide is not None:
+                guide.logprobs += gained[: count + 1]
                 self._append(group, guide, guide.take(token) if kept is None else guide.follow(count, token))
 
     def _append(self, group: int, guide: Guide, ids: Sequence[int]) -> None:
@@ -232,6 +237,7 @@ class GreedySearch:
             known = int(self._known[group])
             self._tokens[group, known : known + len(ids)] = torch.tensor(ids)
             self._known[group] = known + len(ids)
+            guide.logprobs += [0.0] * len(ids)
         if guide.ended:
             self._done[group] = True
 

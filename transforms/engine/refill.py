@@ -23,18 +23,22 @@ from transforms.engine.encoder import Encoder
 from transforms.engine.memory import Past, SourceBuffers, SourceMemory
 from transforms.engine.profile import Profile
 from transforms.engine.schedule import Queue, Task
-from transforms.engine.search import Feed, Search
+from transforms.engine.search import Feed, Hypothesis, Search
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a task: the generated ids with their score and, under a constraint, what they say; or the error that it provoked."""
+    """What became of a task: what was found and, under a constraint, what it says; or the error that it provoked."""
 
     task: Task
-    ids: list[int] = field(default_factory=list, repr=False)
-    score: float | None = None
+    found: Hypothesis = field(default_factory=lambda: Hypothesis([], None), repr=False)
     reading: Reading | None = field(default=None, repr=False)
     error: Exception | None = field(default=None, repr=False)
+
+    @property
+    def ids(self) -> list[int]:
+        """Generated token ids."""
+        return self.found.ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +174,8 @@ class Lane:
             return
         for slot, done in zip(slots, self._search.finished(torch.tensor(slots)).tolist(), strict=True):
             if done:
-                ids, score = self._search.result(slot)
-                yield _outcome(self._leave(slot).task, ids, score)
+                found = self._search.result(slot)
+                yield _outcome(self._leave(slot).task, found)
 
     def _leave(self, slot: int) -> Ready:
         ready = self._active.pop(slot)
@@ -196,10 +200,10 @@ class Lane:
         self._ready.extendleft(reversed(again))
 
 
-def _outcome(task: Task, ids: list[int], score: float | None) -> Outcome:
+def _outcome(task: Task, found: Hypothesis) -> Outcome:
     if task.plan is None:
-        return Outcome(task, ids, score)
+        return Outcome(task, found)
     try:
-        return Outcome(task, ids, score, task.plan.close(ids))
+        return Outcome(task, found, task.plan.close(found.ids))
     except ValueError as error:
         return Outcome(task, error=error)

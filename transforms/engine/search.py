@@ -20,6 +20,16 @@ class Feed(NamedTuple):
     wanted: Tensor | None = None
 
 
+class Hypothesis(NamedTuple):
+    """What a search found. `ids`: generated, the end included; no start token, prefix or padding. `score`: of greedy search the mean log
+    probability per token, of beams the length-penalised one; None of nothing. `token_logprobs`: of each token, under a constraint and
+    greedily; else empty."""
+
+    ids: list[int]
+    score: float | None
+    token_logprobs: tuple[float, ...] = ()
+
+
 class Search(Protocol):
     """A group is a request with `width` rows."""
 
@@ -45,5 +55,5 @@ class Search(Protocol):
     def finished(self, groups: Tensor) -> Tensor:
         """May be asked every few steps: a finished group stands still."""
 
-    def result(self, group: int) -> tuple[list[int], float | None]:
-        """Generated token ids and their score."""
+    def result(self, group: int) -> Hypothesis:
+        """What was found for the group's request. Waits for the device."""

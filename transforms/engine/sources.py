@@ -99,8 +99,9 @@ def completion_of(
     finish: Literal["stop", "length"],
     padded: int = 0,
     reading: Reading | None = None,
+    token_logprobs: Sequence[float] = (),
 ) -> Completion:
-    """`reading`: what the ids say under a constraint; then it also says whether the limit cut them off."""
+    """`reading`: what the ids say under a constraint; then it also says whether the limit cut them off, and `token_logprobs` are kept."""
     if reading is not None:
         finish = "length" if reading.cut else "stop"
     values = reading.values if reading else ()
@@ -110,6 +111,7 @@ def completion_of(
         spans=tuple((value.start, value.end) for value in values if value.start is not None and value.end is not None),
         values=values,
         logprob=logprob,
+        token_logprobs=tuple(token_logprobs),
         source_tokens=source.tokens,
         source_truncated=source.truncated > 0,
         finish=finish,

@@ -265,8 +265,8 @@ class StaticLane:
 
     def _hand_out(self, done: Sequence[bool]) -> Iterator[Outcome]:
         for slot in [slot for slot in self._active if done[slot]]:
-            ids, score = self._search.result(slot)
-            yield Outcome(self._leave(slot).task, ids, score)
+            found = self._search.result(slot)
+            yield Outcome(self._leave(slot).task, found)
 
     def _leave(self, slot: int) -> Ready:
         self._free.append(slot)

@@ -190,8 +190,8 @@ class TorchEngine:
             return failure_of(outcome.error)
         forced = decode.forced_eos_token_id is not None
         finish = finish_of(outcome.ids, outcome.task.limit, forced, self._special["eos_token_id"])
-        logprob = outcome.score if decode.num_beams == 1 else None
-        return completion_of(source, outcome.ids, text, logprob, finish, reading=outcome.reading)
+        logprob = outcome.found.score if decode.num_beams == 1 else None
+        return completion_of(source, outcome.ids, text, logprob, finish, 0, outcome.reading, outcome.found.token_logprobs)
 
 
 def _shared(decode: DecodeSettings) -> DecodeSettings:
