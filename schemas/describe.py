@@ -108,8 +108,8 @@ RECORD: dict[str, str] = {
     "procedures.name": "What was done. A leaf.",
     "procedures.date": "When. A leaf.",
     "follow_up": "What is to happen next.",
-    "follow_up.what": "What. A leaf.",
-    "follow_up.when": "When. A leaf.",
+    "follow_up.what": "Who is to be seen, or what is to be done. A leaf.",
+    "follow_up.when": 'When, as the note says it; a condition or "as needed" too. A leaf.',
     **PROVENANCE,
 }
 # Parts of every entity of a record.

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from schemas.record import Assertion
 from transforms.negation import find_scopes, is_within
-from transforms.words import Phrases, Words
+from transforms.words import Phrases, Words, word_edge
 
 Span = tuple[int, int]
 
@@ -162,7 +162,7 @@ def _mended(words: Words) -> Words:
 
 def _behind(folded: str, trigger: re.Match[str]) -> Span:
     start = trigger.end()
-    limit = min(len(folded), start + _REACH)
+    limit = word_edge(folded, start, start + _REACH)
     stop = _STOPS.get(str(trigger.lastgroup), _STOP).search(folded, start + (folded[start : start + 1] == ":"), limit)
     return start, stop.start() if stop else limit
 

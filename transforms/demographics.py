@@ -53,7 +53,7 @@ _TELLS_OF = re.compile(r"\b(?:of|that|concerning|regarding)[ ](?:[a-z'-]{1,7}[ ]
 # "45-year-old", "45 year old", "45 y/o", "45 yo", "45YOM", "7 MOF", "45 yr old"
 _DIGITS = re.compile(
     r"(?P<age>\d{1,3})(?P<half>\.5|½)?[ \t\n-]{0,2}"
-    r"(?:(?P<unit>y)(?:ea)?r?s?\.?[ \n-]{0,2}(?:o(?:ld)?\b|/o\b|o\.)|(?P<short>[ymwd])[./]?[ ]?o\.?(?P<sex>[mf])?(?![a-z])"
+    r"(?:(?P<unit>y)(?:ea)?r?s?\.?[ \n-]{0,2}(?:o(?:ld)?\b|/o\b|o\.)|(?P<short>[ymwd])[./]?[ ]?o\.?(?P<sex>[mf])?(?![^\W\d_])"
     r"|(?P<small>m|w|d|h)(?:onth|o|eek|k|ay|our|r)s?\.?[ \n-]{1,2}old\b)"
 )
 _WORDS = Phrases(

@@ -18,7 +18,7 @@ from transforms.list_items import Closed
 from transforms.medications import DOSE, DURATION, FREQUENCY, ROUTE, normal_form, once_daily, read_reason
 from transforms.sections import SENTENCE_END, Page
 from transforms.terms import Term
-from transforms.words import Phrases
+from transforms.words import Phrases, word_edge
 
 Span = tuple[int, int]
 Entity = dict[str, Any]
@@ -74,7 +74,7 @@ def _medications(page: Page, context: Context, drugs: Sequence[Span]) -> Iterato
     starts = [min((span[0] for span in lead.values()), default=drug[0]) for drug, lead in zip(drugs, leads, strict=True)]
     for index, (start, end) in enumerate(drugs):
         limit = starts[index + 1] if index + 1 < len(drugs) else len(folded)
-        limit = _clause(folded, end, min(limit, end + _BEHIND))
+        limit = _clause(folded, end, word_edge(folded, end, min(limit, end + _BEHIND)))
         said = _said(folded, context, start, end, limit)
         if said is None:
             continue
@@ -130,11 +130,11 @@ def _trailing(page: Page, start: int, limit: int) -> dict[str, Span]:
 
 def _said(folded: str, context: Context, start: int, end: int, limit: int) -> Assertion | None:
     """None for a drug that is to be avoided."""
-    before = folded[max(0, start - _BEFORE) : start]
-    if _AVOIDED.search(before):
+    first = max(0, start - _BEFORE)
+    if _AVOIDED.search(folded, first, start):
         return None
     said = context.said(start) or Assertion.POSSIBLE
-    if said is not Assertion.ABSENT and (_STOPPED.search(before) or _STOPPED_BEHIND.match(folded, end, limit)):
+    if said is not Assertion.ABSENT and (_STOPPED.search(folded, first, start) or _STOPPED_BEHIND.match(folded, end, limit)):
         return Assertion.HISTORICAL
     return said
 

@@ -141,8 +141,8 @@ def _widened(folded: str, span: Span) -> Span:
     """With what belongs to the name: "preservative-free", "sodium", "acetate", "XL"."""
     start, end = span
     behind = _BEHIND.match(folded, end)
-    before = _BEFORE.search(folded[max(0, start - _REACH) : start])
-    return start - len(before.group()) if before else start, behind.end() if behind else end
+    before = _BEFORE.search(folded, max(0, start - _REACH), start)
+    return before.start() if before else start, behind.end() if behind else end
 
 
 def _apart(spans: Iterator[Span]) -> Iterator[Span]:

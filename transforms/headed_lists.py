@@ -19,7 +19,7 @@ from transforms.medications import read_items
 from transforms.procedures import OPERATIONS, read_listed_procedures
 from transforms.procedures import SECTIONS as _PROCEDURES
 from transforms.sections import SENTENCE_END, Page, Section, list_body
-from transforms.words import Phrases, Words
+from transforms.words import Phrases, Words, word_edge
 
 Span = tuple[int, int]
 Entity = dict[str, Any]
@@ -133,7 +133,7 @@ def _introductions(phrases: Phrases, words: Words) -> Iterator[tuple[re.Match[st
     folded, reach = words.folded, 0
     for match in phrases.finditer(words):
         if match.start() >= reach:
-            limit = min(len(folded), match.end() + MAX_SENTENCE)
+            limit = word_edge(folded, match.end(), match.end() + MAX_SENTENCE)
             stop = SENTENCE_END.search(folded, match.end(), limit)
             reach = stop.start() if stop else limit
             yield match, reach

@@ -28,7 +28,7 @@ DOSE = re.compile(
     rf"(?<![\w.])(?:(?:{_NUMBER})(?:[ ]?(?:-|\u2013|to|/)[ ]?(?:{_NUMBER}))?[ -]{{0,2}}(?:micrograms?|milligrams?|grams?|mcg|µg"
     r"|μg|ug|mg|gm|g|ng|ml"
     rf"|cc|l|iu|unt|meq|mmol|u|%|{_FORM})"
-    r"(?:/\d{0,3}(?:\.\d)?[ ]?(?:ml|actuat|act|hr|h|kg|day|dose|spray|puff|mg|g|l|m2|m\(2\)|m²|d|min)){0,2}(?![a-z0-9])"
+    r"(?:/\d{0,3}(?:\.\d)?[ ]?(?:ml|actuat|act|hr|h|kg|day|dose|spray|puff|mg|g|l|m2|m\(2\)|m²|d|min)){0,2}(?![^\W_])"
     rf"|(?:one|two|three|half|a|1/2|½)[ ](?:and a half[ ])?(?:a[ ])?(?:{_FORM})\b)"
 )
 _ROUTES = {

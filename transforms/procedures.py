@@ -16,7 +16,7 @@ from transforms.lexicon import NO_PROBLEM, PROSE, word_set
 from transforms.list_items import cut_pieces, has_word, item_sentences, stripped
 from transforms.sections import SENTENCE_END, Page, Section, list_body
 from transforms.terms import Term
-from transforms.words import Phrases
+from transforms.words import Phrases, word_edge
 
 Span = tuple[int, int]
 Entity = dict[str, Any]
@@ -118,7 +118,7 @@ def _introduced(page: Page) -> Iterator[Entity]:
     for match in _LISTED.finditer(page.words):
         if match.start() < reach:
             continue
-        limit = min(len(page.folded), match.end() + _LONGEST_LIST)
+        limit = word_edge(page.folded, match.end(), match.end() + _LONGEST_LIST)
         stop = SENTENCE_END.search(page.folded, match.end(), limit)
         end = reach = stop.start() if stop else limit
         if not has_word(page.folded, (match.end(), end), PROSE):
@@ -147,7 +147,7 @@ def _done_pieces(folded: str, start: int) -> list[Span]:
     dated = _ON_DATE.match(folded, start) if _DIGIT.search(folded, start, start + _REACH) else None
     if dated and not has_word(folded, (start, dated.end()), PROSE - {"for"}):
         return [(start, dated.end())]
-    limit = min(len(folded), start + _REACH)
+    limit = word_edge(folded, start, start + _REACH)
     stop = _UNTIL.search(folded, start, limit)
     return cut_pieces(folded, start, stop.start() if stop else limit, words=True)
 

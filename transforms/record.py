@@ -1,7 +1,7 @@
 """Records of notes: read by rules, by a model (`transforms/record_model.py`) or by both, merged, with normal forms and codes.
 
 The rules fill age, sex, readings, lists under headings and what running text names, with offsets. They prefer precision: what they cannot
-place they leave out, and they do not read follow-up. Cost: one pass per kind of pattern, each linear in the length of the note.
+place they leave out. Cost: one pass per kind of pattern, each linear in the length of the note.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from transforms.batch import NoteBatch, guarded, timed
 from transforms.context import Context, read_context
 from transforms.demographics import read_age_group, read_demographics, read_sex_of_pronouns
 from transforms.drug_mentions import read_drug_mentions
+from transforms.follow_up_mentions import read_follow_up
 from transforms.headed_lists import read_lists
 from transforms.labs import read_labs
 from transforms.normalization import normalize_record
@@ -62,7 +63,7 @@ def _by_rules(page: Page, context: Context) -> Record:
         "sex": sex,
         **_with_mentions(page, context, read_lists(page), _places(observations)),
         "observations": observations,
-        "follow_up": [],
+        "follow_up": merge_entities("follow_up", read_follow_up(page)),
     }
 
 

@@ -43,7 +43,7 @@ _GAP = r"[ \t]{0,2}\n?[ \t]{0,2}"
 
 
 def _value(number: str, unit: str) -> re.Pattern[str]:
-    return re.compile(rf"(?P<value>{number})(?!\d|\.\d|[ ]?[/-][ ]?\d|s\b)(?:{_GAP}(?P<unit>{unit})(?![a-z]))?")
+    return re.compile(rf"(?P<value>{number})(?!\d|\.\d|[ ]?[/-][ ]?\d|s\b)(?:{_GAP}(?P<unit>{unit})(?![^\W\d_]))?")
 
 
 _INTEGER = r"\d{1,3}"

@@ -89,3 +89,17 @@ class Phrases:
     def search(self, words: Words, start: int = 0, end: int | None = None) -> re.Match[str] | None:
         """The first of `finditer`, None where there is none."""
         return next(self.finditer(words, start, end), None)
+
+
+def word_edge(text: str, start: int, end: int) -> int:
+    """The end of a window [start, end) that cuts no word: `end`, or where the word begins whose middle it would be.
+
+    A pattern that asks for the end of a word finds one at the end of every window: "po" of "positive".
+    """
+    while start < end < len(text) and _inside(text[end - 1]) and _inside(text[end]):
+        end -= 1
+    return min(end, len(text))
+
+
+def _inside(character: str) -> bool:
+    return character.isalnum() or character == "_"
