@@ -1,6 +1,6 @@
 """Expectations that Great Expectations lacks and notes need: map expectations over one column, computed a column at a time.
 
-Importing this module imports Great Expectations (3-7 s): use schemas.expectations.register_expectations(). Null values are not judged.
+Importing this module imports Great Expectations (2-5 s): use schemas.expectations.register_expectations(). Null values are not judged.
 A value that is no string is judged by what `str` makes of it. Patterns are RE2 (pyarrow), which is linear in the length of the text.
 """
 
@@ -15,9 +15,14 @@ import numpy.typing as npt
 import pandas as pd  # type: ignore[import-untyped]
 import pyarrow as pa
 import pyarrow.compute as pc
-from great_expectations.execution_engine import PandasExecutionEngine
-from great_expectations.expectations.expectation import ColumnMapExpectation
-from great_expectations.expectations.metrics import ColumnMapMetricProvider, column_condition_partial
+
+from schemas.stand_ins import standing_in
+
+# What Great Expectations imports for column statistics and their charts, no part of a suite here: 1 s of CPU.
+with standing_in("scipy.stats", "altair"):
+    from great_expectations.execution_engine import PandasExecutionEngine
+    from great_expectations.expectations.expectation import ColumnMapExpectation
+    from great_expectations.expectations.metrics import ColumnMapMetricProvider, column_condition_partial
 
 # Controls other than white space, and private-use characters. C1 controls (U+0080-9F) count as encoding damage instead.
 UNPRINTABLE = r"[\x00-\x08\x0e-\x1f\x7f\p{Co}]"

@@ -8,7 +8,7 @@ Each expectation of the file may say in its `meta`: `key` (short, stable; names 
 Reason code; CONTRACT if absent) and `description` (one line for the report). Severity `critical`, Great Expectations' default, sets
 the row aside; `warning` keeps and flags it. Null values pass every rule but the null rules themselves.
 
-Importing Great Expectations takes 3-7 s, so it is imported inside functions.
+Importing Great Expectations takes 2-5 s, so it is imported inside functions.
 """
 
 from __future__ import annotations

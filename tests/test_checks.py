@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from transforms.checks import CHECKS, Case, run_checks
 from transforms.checks.case import extractiveness, words
+from transforms.checks.wording import Wording
 from transforms.sentences import split_sentences
+from transforms.terms import find_terms
 
 NOTE = (
     "He took ramipril 5.0 mg twice daily for three weeks. Weight 1,200 g at birth. BP 140/90 mmHg. Creatinine 95 mg/dL, heparin 10 mg/kg."
@@ -267,6 +269,29 @@ def test_extractiveness_by_hand() -> None:
     assert extractiveness(["a"], []) == (None, None)
     # The longest match counts, not the first.
     assert extractiveness(words("a b x a b c"), words("a b c")) == (1.0, 3.0)
+
+
+@given(st.lists(st.sampled_from(["a", "b", "c"]), max_size=12), st.lists(st.sampled_from(["a", "b", "c", "d"]), min_size=1, max_size=12))
+def test_extractiveness_is_what_trying_every_length_gives(source: list[str], summary: list[str]) -> None:
+    runs = {tuple(source[i:j]) for i in range(len(source)) for j in range(i + 1, len(source) + 1)}
+    lengths, start = [], 0
+    while start < len(summary):
+        length = max((n for n in range(1, len(summary) - start + 1) if tuple(summary[start : start + n]) in runs), default=0)
+        lengths += [length] if length else []
+        start += max(1, length)
+    squares = sum(length * length for length in lengths)
+    assert extractiveness(source, summary) == (sum(lengths) / len(summary), squares / len(summary))
+
+
+@given(st.text("ab19_ .,:/-+'\"\n\x1c%(", max_size=60))
+def test_a_text_of_ascii_is_cut_into_words_as_any_other(text: str) -> None:
+    # What follows is a word of its own, and not of ASCII.
+    beside = f"{text} \u2026 \u00e9"
+    assert [*words(text), "\u00e9"] == words(beside)
+    assert [*Wording(text).words, "\u00e9"] == Wording(beside).words
+    assert [*Wording(text).starts, len(beside) - 1] == Wording(beside).starts
+    name = f"{text} gout {text}'s gout"
+    assert find_terms(name) == find_terms(f"{name} \u2026 \u00e9")
 
 
 @given(st.lists(st.sampled_from("abc"), max_size=12), st.lists(st.sampled_from("abcd"), min_size=1, max_size=8))

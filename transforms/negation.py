@@ -11,6 +11,8 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import compress, count
 
 from transforms.lexicon import word_set
 
@@ -117,13 +119,16 @@ def find_scopes(folded: str, words: Sequence[str], starts: Sequence[int]) -> Sco
 def is_within(spans: Sequence[Span], offset: int) -> bool:
     """Whether a character lies in one of the spans, which are in order; of overlapping ones the last four before it are looked at."""
     index = bisect_left(spans, (offset + 1, 0))
-    return index > 0 and any(offset < end for _, end in spans[max(0, index - 4) : index])
+    for _, end in spans[max(0, index - 4) : index]:  # noqa: SIM110 - `any` takes twice as long for so few
+        if offset < end:
+            return True
+    return False
 
 
 def _triggers(folded: str, words: Sequence[str], starts: Sequence[int]) -> Iterator[tuple[int, re.Match[str] | None]]:
     """(start, match of _DENIAL, or None for a word that leaves open), in order, not overlapping."""
     reach = 0
-    for index in [i for i, word in enumerate(words) if word in _TRIGGER_WORDS or word[:6] in _OPEN_STEMS]:
+    for index in compress(count(), map(_is_trigger, words)):
         start, word = starts[index], words[index]
         if word not in _OPEN_ONLY and (match := _DENIAL.match(folded, start)):
             if start >= reach:
@@ -131,6 +136,11 @@ def _triggers(folded: str, words: Sequence[str], starts: Sequence[int]) -> Itera
                 yield start, match
         elif word not in _DENIAL_ONLY:
             yield start, None
+
+
+@lru_cache(maxsize=1 << 15)
+def _is_trigger(word: str) -> bool:
+    return word in _TRIGGER_WORDS or word[:6] in _OPEN_STEMS
 
 
 def _kind(folded: str, match: re.Match[str]) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from schemas.errors import ConfigurationError
 from transforms.record import parse_record
 from transforms.record_merge import HEADS
 from transforms.sections import Page, read_page
@@ -29,6 +30,7 @@ Record = dict[str, Any]
 Leaf = dict[str, Any]
 Example = tuple[str, Record]
 Span = tuple[int, int]
+Reader = Callable[[Iterable[Mapping[str, Any]]], Iterator[Example]]
 
 _MAX_WORDS = 110
 _MEDICATION_PARTS = ("dose", "route", "frequency", "duration", "reason")
@@ -102,11 +104,24 @@ def read_entities(rows: Iterable[Mapping[str, Any]]) -> Iterator[Example]:
 
 
 def read_gold(folder: Path) -> Iterator[Example]:
-    """The notes of a folder of `chartmill sample` with their records."""
-    records = {row["note_id"]: row["record"] for row in pq.read_table(folder / "gold").to_pylist()}
-    for row in pq.read_table(folder / "notes", columns=["note_id", "text"]).to_pylist():
+    """The notes of a folder of `chartmill sample` with their records. Raises ConfigurationError for any other folder."""
+    try:
+        records = {row["note_id"]: row["record"] for row in pq.read_table(folder / "gold").to_pylist()}
+        notes = pq.read_table(folder / "notes", columns=["note_id", "text"]).to_pylist()
+    except (OSError, LookupError, pa.ArrowException):
+        raise ConfigurationError("--gold: a folder without the notes/ and gold/ that `chartmill sample` writes") from None
+    for row in notes:
         if row["note_id"] in records and row["text"]:
             yield row["text"], records[row["note_id"]]
+
+
+# By option: how its rows are read, and the columns that they need.
+READERS: Mapping[str, tuple[Reader, Sequence[str]]] = {
+    "phee": (read_phee, ("text", "gold")),
+    "spans": (read_spans, ("text", "spans")),
+    "entities": (read_entities, ("text", "gold")),
+    "read": (read_by_rules, ("text",)),
+}
 
 
 def _first(page: Page, texts: Sequence[str]) -> Leaf | None:
@@ -183,11 +198,29 @@ def write_examples(examples: Iterable[Example], path: Path) -> int:
     return len(rows)
 
 
-def _rows(paths: Sequence[Path], limit: int | None = None, seed: int = 0) -> list[dict[str, Any]]:
-    rows = [row for path in paths for row in pq.read_table(path).to_pylist()]
-    if limit is None or limit >= len(rows):
-        return rows
-    return [rows[i] for i in np.random.default_rng(seed).permutation(len(rows))[:limit].tolist()]
+def _rows(name: str, paths: Sequence[Path], columns: Sequence[str], limit: int | None = None, seed: int = 0) -> list[dict[str, Any]]:
+    """The rows of Parquet files, of each at most `limit`, drawn. Raises ConfigurationError for a file that is none or lacks a column."""
+    rows: list[dict[str, Any]] = []
+    for number, path in enumerate(paths, 1):
+        try:
+            table = pq.read_table(path)
+        except (OSError, pa.ArrowException):
+            raise ConfigurationError(f"--{name}: file {number} cannot be read as Parquet") from None
+        if missing := [column for column in columns if column not in table.column_names]:
+            raise ConfigurationError(f"--{name}: file {number} has no column {missing[0]!r}; needed: {', '.join(columns)}")
+        found = table.select(columns).to_pylist()
+        is_all = limit is None or limit >= len(found)
+        rows += found if is_all else [found[i] for i in np.random.default_rng(seed).permutation(len(found))[:limit].tolist()]
+    return rows
+
+
+def _read(name: str, reader: Reader, rows: Sequence[Mapping[str, Any]]) -> Iterator[Example]:
+    """What a reader makes of the rows. Raises ConfigurationError for one that is not as its collection has it."""
+    for number, row in enumerate(rows, 1):
+        try:
+            yield from reader([row])
+        except (ValueError, LookupError, TypeError, AttributeError):
+            raise ConfigurationError(f"--{name}: row {number} of all is not as the collection has it") from None
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -203,13 +236,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--read-limit", type=int, default=1000, help="texts of each file for the rules, at most")
     parser.add_argument("--output", type=Path, required=True, help="folder for a file per kind")
     given = parser.parse_args(argv)
+    limits = {"read": given.read_limit}
     kinds = {
-        "phee": read_phee(_rows(given.phee)),
-        "spans": read_spans(_rows(given.spans)),
-        "entities": read_entities(_rows(given.entities)),
-        "read": read_by_rules(row for path in given.read for row in _rows([path], given.read_limit)),
-        "gold": (example for folder in given.gold for example in read_gold(folder)),
+        name: _read(name, reader, _rows(name, getattr(given, name), columns, limits.get(name)))
+        for name, (reader, columns) in READERS.items()
     }
+    kinds["gold"] = (example for folder in given.gold for example in read_gold(folder))
     for name, examples in kinds.items():
         if getattr(given, name):
             print(name, write_examples(examples, given.output / f"{name}.parquet"))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from itertools import pairwise
+from itertools import repeat
 from typing import Any
 
 from transforms.checks.facts import Fact, find_facts
@@ -23,6 +24,8 @@ from transforms.terms import Term, find_terms, parts
 
 # The engine takes an optional group more quickly than a repeated one, and most words have one part or two.
 _WORD = re.compile(r"[^\W_]++(?:[.,'\u2019/-][^\W_]++(?:[.,'\u2019/-][^\W_]++)*+)?+")
+# The same in a text of ASCII, where it is quicker.
+_ASCII_WORD = re.compile(_WORD.pattern, re.ASCII)
 # Rows of EVIDENCE_TYPE.
 Evidence = Sequence[Mapping[str, Any]]
 Span = tuple[int, int]
@@ -256,7 +259,7 @@ class Case:
 
 def words(text: str) -> list[str]:
     """The words and numbers of a text in lower case, without punctuation around them."""
-    return _WORD.findall(text.lower())
+    return (_ASCII_WORD if text.isascii() else _WORD).findall(text.lower())
 
 
 def word_spans(text: str) -> list[Span]:
@@ -274,24 +277,23 @@ def extractiveness(source: Sequence[str], summary: Sequence[str]) -> tuple[float
 
 def _fragments(source: Sequence[str], summary: Sequence[str]) -> Iterator[int]:
     """Lengths of the shared fragments: from left to right the longest run of summary words that stands in the source."""
-    known = set(source)
-    wanted = set(pairwise(summary))
-    places = defaultdict(list)
-    for place, pair in enumerate(pairwise(source)):
-        if pair in wanted:
-            places[pair].append(place)
+    # A character for each word, so that a search of runs of words is one of strings.
+    letters = {word: chr(index) for index, word in enumerate(dict.fromkeys(source))}
+    read = "".join(map(letters.__getitem__, source))
+    said = "".join(map(letters.get, summary, repeat(chr(len(letters)))))
     start = 0
-    while start < len(summary):
-        at = places.get((summary[start], summary[start + 1]), ()) if start + 1 < len(summary) else ()
-        length = max((_shared(source, place, summary, start) for place in at), default=int(summary[start] in known))
+    while start < len(said):
+        length = _longest(said, start, read)
         if length:
             yield length
         start += max(1, length)
 
 
-def _shared(source: Sequence[str], place: int, summary: Sequence[str], start: int) -> int:
-    """How many words from `start` on are those of the source from `place` on, when the first two are."""
-    length, most = 2, min(len(source) - place, len(summary) - start)
-    while length < most and source[place + length] == summary[start + length]:
-        length += 1
-    return length
+def _longest(said: str, start: int, read: str) -> int:
+    """The length of the longest string that stands in `read` and begins at `start` of `said`; the more, the longer it takes."""
+    if said[start:] in read:
+        return len(said) - start
+    low, high = 0, 1  # the first `low` stand there, the first `high` do not or may not
+    while said[start : start + high] in read:
+        low, high = high, 2 * high
+    return low + bisect_left(range(low + 1, high), True, key=lambda length: said[start : start + length] not in read)

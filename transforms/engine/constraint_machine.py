@@ -8,6 +8,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from transforms.engine.constraint import Value
 from transforms.engine.constraint_automaton import END, NEVER, START, Automaton, Open, State
-from transforms.engine.constraint_source import Place, Source
+from transforms.engine.constraint_source import Place, Source, View
 
 # Many as an array, few as a list: each is made and read faster so.
 Tokens = NDArray[np.int64] | list[int]
@@ -52,9 +53,9 @@ class Machine:
 
     def __init__(self, automaton: Automaton, source: Source) -> None:
         self._states, self._grammar, self._source = automaton.states, automaton.grammar, source
-        # By kind and most tokens: what may open a value, cheapest first, and the fewest tokens of such a value.
-        self._entries = {each: self._openings(*each) for each in automaton.kinds}
-        self._costs = automaton.costs({each: costs[0] if costs else NEVER for each, (_, costs) in self._entries.items()})
+        # By kind and most tokens: what may open a value.
+        self._entries = {(kind, most): _Openings(source.view(kind), most) for kind, most in automaton.kinds}
+        self._costs = automaton.costs({each: openings.least for each, openings in self._entries.items()})
         # By state: tokens of its edges, cheapest first, and the fewest tokens to the end over each of them.
         self._edges: dict[int, tuple[list[int], list[float]]] = {}
 
@@ -68,9 +69,10 @@ class Machine:
         if state.open is None:
             return _within(*self._leaving(position.state), remaining)
         if not position.used:
-            tokens, costs = self._entries[state.open.kind, state.open.most]
-            room = remaining - self._costs[state.open.after]
-            return self._fresh(state, position, tokens, costs, room) or _within(tokens, costs, room)
+            openings, room = self._entries[state.open.kind, state.open.most], remaining - self._costs[state.open.after]
+            fresh = _within(*openings.without(self._starts(state, position)), room)
+            # If no other is left, what was said before may be said again.
+            return fresh if len(fresh.tokens) else _within(openings.tokens, openings.costs, room)
         return self._inside(state.open, position, remaining)
 
     def advance(self, position: Position, token: int) -> Position | None:
@@ -157,22 +159,7 @@ class Machine:
     def _starts(self, state: State, position: Position) -> frozenset[int]:
         """Characters at which no value may begin here."""
         line = self._distinct_line(state) if position.taken else None
-        return frozenset(start for taken, start in position.taken if taken == line)
-
-    def _fresh(self, state: State, position: Position, tokens: Tokens, costs: list[float], room: float) -> Offer | None:
-        """Openings of a value that begin at a character of their own; None if that is all of them, or if there are no others."""
-        starts = self._starts(state, position)
-        if not starts or state.open is None:
-            return None
-        entries = self._source.view(state.open.kind).entries
-        kept = [index for index, token in enumerate(tokens) if any(start not in starts for _, start in entries[int(token)])]
-        offer = _within(np.asarray(tokens)[kept], [costs[index] for index in kept], room)
-        return offer if len(offer.tokens) else None
-
-    def _openings(self, kind: str, most: int) -> tuple[Tokens, list[float]]:
-        nearest = self._source.view(kind).nearest
-        tokens, costs = _by_cost((token, cost) for token, cost in nearest.items() if cost <= most)
-        return np.array(tokens, dtype=np.int64), costs
+        return frozenset([start for taken, start in position.taken if taken == line])
 
     def _leaving(self, state: int) -> tuple[list[int], list[float]]:
         if state not in self._edges:
@@ -211,6 +198,37 @@ class Machine:
     def _ends(self, what: Open, position: Position) -> bool:
         to_end = self._source.view(what.kind).to_end
         return any(to_end[node] == 0 for node, _ in position.places)
+
+
+class _Openings:
+    """The tokens that open a value of one kind, cheapest first, and for each the fewest tokens of such a value."""
+
+    def __init__(self, view: View, most: int) -> None:
+        self._view = view
+        tokens, self.costs = _by_cost((token, cost) for token, cost in view.nearest.items() if cost <= most)
+        self.tokens = np.array(tokens, dtype=np.int64)
+
+    @property
+    def least(self) -> float:
+        return self.costs[0] if self.costs else NEVER
+
+    @cached_property
+    def _ranks(self) -> dict[int, int]:
+        """Where each of the tokens stands."""
+        return {token: rank for rank, token in enumerate(self.tokens.tolist())}
+
+    def without(self, starts: frozenset[int]) -> tuple[Tokens, list[float]]:
+        """Those that begin a value at a character which is none of these; in Python only these are gone through, not the source."""
+        met = {token for start in starts for token in self._view.firsts.get(start, ()) if token in self._ranks}
+        gone = [self._ranks[token] for token in met if all(start in starts for _, start in self._view.entries[token])]
+        if not gone:
+            return self.tokens, self.costs
+        kept = np.ones(len(self.tokens), dtype=bool)
+        kept[gone] = False
+        costs = self.costs.copy()
+        for rank in sorted(gone, reverse=True):
+            del costs[rank]
+        return self.tokens[kept], costs
 
 
 class _Reader:

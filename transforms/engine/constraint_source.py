@@ -55,10 +55,12 @@ class Nodes:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What there is of one kind. `entries`: first token to the places that it opens; `nearest`: of each first token the fewest tokens of a
-    span; `to_end`: by node, tokens after it to the nearest end of a span; `single`: a span ends where it first can."""
+    """What there is of one kind. `entries`: first token to the places that it opens; `firsts`: by character, the first tokens of the spans
+    that begin there; `nearest`: of each first token the fewest tokens of a span; `to_end`: by node, tokens after it to the nearest end of a
+    span; `single`: a span ends where it first can."""
 
     entries: dict[int, tuple[Place, ...]] = field(repr=False)
+    firsts: dict[int, list[int]] = field(repr=False)
     nearest: dict[int, float] = field(repr=False)
     to_end: list[float] = field(repr=False)
     single: bool
@@ -194,11 +196,13 @@ class Source:
         starts, ends = self._bounds(kind)
         to_end = self._to_end(ends, self._inside_numbers() if kind == NUMBER else None)
         entries: dict[int, list[Place]] = {}
+        firsts: dict[int, list[int]] = {}
         for node, start in self._heads:
             if start in starts and to_end[node] < NEVER:
                 entries.setdefault(self.nodes.ids[node], []).append((node, start))
+                firsts.setdefault(start, []).append(self.nodes.ids[node])
         nearest = {token: 1 + min(to_end[node] for node, _ in places) for token, places in entries.items()}
-        return View({token: tuple(places) for token, places in entries.items()}, nearest, to_end, kind == NUMBER)
+        return View({token: tuple(places) for token, places in entries.items()}, firsts, nearest, to_end, kind == NUMBER)
 
     def _bounds(self, kind: str) -> tuple[Collection[int], Collection[int]]:
         """Characters where a span of this kind may begin, and where it may end."""
