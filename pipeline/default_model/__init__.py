@@ -1,1 +1,1 @@
-"""The packaged model: how it was made, from a pretrained BERT and pairs of notes and summaries."""
+"""The packaged models: how they were made, from a pretrained BERT, pairs of notes and summaries, and texts with records."""
