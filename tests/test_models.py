@@ -46,7 +46,7 @@ def test_the_sha256_covers_what_changes_output_and_nothing_else(folder: Path, tm
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("/nowhere/model", r"'/nowhere/model' is not a folder; choices: default, a local folder, s3://"),
+        ("/nowhere/model", r"'/nowhere/model' is not a folder; choices: default, default-record, a local folder, s3://"),
         ("org/name@abc", r"downloads are not allowed; choices: .* with --allow-download"),
     ],
 )

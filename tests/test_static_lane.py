@@ -121,7 +121,7 @@ def test_it_gives_what_the_lane_for_cpus_gives(family: str, style: dict[str, Any
     static, plain = (bench_of(family).run(requests, kind=kind) for kind in (StaticLane, Lane))
     for mine, other in zip(static, plain, strict=True):
         assert (mine.task, mine.ids) == (other.task, other.ids)
-        assert mine.score == pytest.approx(other.score, abs=1e-4)
+        assert mine.found.score == pytest.approx(other.found.score, abs=1e-4)
 
 
 @pytest.mark.parametrize("family", mostly_slow(FAMILIES))

@@ -200,7 +200,7 @@ def test_the_packaged_model_is_known_for_a_pointer(tmp_path: Path) -> None:
 
 
 def test_a_trained_pointer_is_a_pointer(tmp_path: Path) -> None:
-    job = pointer_job(tmp_path, fit__max_steps=2, fit__weight_decay=0.1)
+    job = pointer_job(tmp_path, fit__max_steps=2, fit__weight_decay=0.1, dev__share=0)
     before = start_of(job).model.state_dict()
     folder = Path(train(job, "none")["model"])
     model = load_model(folder, "float32")
