@@ -146,6 +146,15 @@ def test_a_note_that_kills_workers_is_given_up_and_told(cluster: Cluster, tmp_pa
     assert list(attempts(store, version).values()) == [2]
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C raises KeyboardInterrupt even where the tests were started in the background of a shell, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_workers_stop_when_the_run_is_stopped(cluster: Cluster, tmp_path: Path) -> None:
     notes, output = tmp_path / "notes", tmp_path / "out"
     for number in range(2):
