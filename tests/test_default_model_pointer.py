@@ -55,6 +55,7 @@ def test_a_decoder_that_is_a_pointer_writes_by_worth_and_ends(encoder: Path, lay
         assert written[0].tolist() == [vocabulary.bos, *best_first, vocabulary.eos]
 
 
+@torch.no_grad()
 def test_a_right_pointer_has_nothing_to_lose() -> None:
     numbers, worth = [3, 7, 1], [0.5, -1.5, 1.0]
     states = states_that_tell(numbers, worth, others=4)
