@@ -48,7 +48,7 @@ def print_outcome(report: Mapping[str, Any], output: str, released: bool) -> Non
     if report["retries"]:
         table.add_row("sent again to S3", f"{sum(report['retries'].values()):,}", _counted(report["retries"]))
     if (written := written_figures(report.get("records") or {})) is not None:
-        unlikely = f", {written['unlikely']:,} of {written['lines']:,} lines unlikely and left out" if written.get("unlikely") else ""
+        unlikely = f", {written['unlikely']:,} of {written['lines']:,} lines unlikely and left out" if written["unlikely"] else ""
         told = f"{written['dead']:,} empty, {written['cut']:,} cut off, {written['windows']:,} windows{unlikely}"
         table.add_row("read by the record model", f"{written['notes']:,}", f"{told}{'  ALARM' if written['alarm'] else ''}")
     for check in report["gate"]["checks"]:

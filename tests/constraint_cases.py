@@ -5,10 +5,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cache
+from typing import Any
 
 from hypothesis import strategies as st
 
+from tests.tiny_tokenizers import make_tokenizer
 from transforms.engine.constraint import Copy, Enum, Grammar, Line, Number, Value
+from transforms.engine.constraint_plan import Planner
+from transforms.engine.tokens import SourceTokenizer
 
 STATES = ("present", "present then", "no fever")
 GRAMMARS = (
@@ -77,3 +82,14 @@ def assert_whole(text: str, grammar: Grammar, values: Sequence[Value]) -> None:
         if isinstance(field, Number):
             assert any(char.isnumeric() for char in copied)
             assert not any(char.isalpha() or char.isspace() for char in copied)
+
+
+@cache
+def tokenizer_of(kind: str) -> Any:
+    return make_tokenizer(kind)
+
+
+@cache
+def planner_of(kind: str) -> Planner:
+    tokenizer = tokenizer_of(kind)
+    return Planner(SourceTokenizer(tokenizer), [tokenizer.eos_token_id], len(tokenizer))

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import pickle
 import random
-from functools import cache
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tests.constraint_cases import GRAMMARS, assert_whole, grammars, limits, texts
-from tests.tiny_tokenizers import KINDS, make_tokenizer
+from tests.constraint_cases import GRAMMARS, assert_whole, grammars, limits, planner_of, texts, tokenizer_of
+from tests.tiny_tokenizers import KINDS
 from transforms.engine import EngineError, check_constraint
 from transforms.engine.constraint import Constraint, Copy, Enum, Grammar, Line, Number
 from transforms.engine.constraint_automaton import END as DONE
@@ -24,17 +23,6 @@ from transforms.engine.tokens import SourceTokenizer
 END = 2
 kinds = st.sampled_from(KINDS)
 quick = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-
-
-@cache
-def tokenizer_of(kind: str) -> Any:
-    return make_tokenizer(kind)
-
-
-@cache
-def planner_of(kind: str) -> Planner:
-    tokenizer = tokenizer_of(kind)
-    return Planner(SourceTokenizer(tokenizer), [END], len(tokenizer))
 
 
 def plan_of(kind: str, text: str, grammar: Grammar, limit: int, **span: Any) -> Plan:

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import random
-from functools import cache
-from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.constraint_cases import texts
-from tests.tiny_tokenizers import make_tokenizer
+from tests.constraint_cases import planner_of, texts, tokenizer_of
 from transforms.engine.constraint import Constraint, Copy, Grammar, Line, Number
 from transforms.engine.constraint_machine import Machine, Position
-from transforms.engine.constraint_plan import Planner
-from transforms.engine.tokens import SourceTokenizer
 
 # So many tokens of a value, and of an output, that no limit withholds anything.
 ROOM = 10_000
@@ -29,17 +24,6 @@ GRAMMAR = Grammar(
 notes = st.lists(st.sampled_from(("pain ", "mild pain ", "12 ", "12.5 mg ", "tea\n", "tea ", "the ")), max_size=14).map("".join) | texts
 
 
-@cache
-def tokenizer_of(kind: str) -> Any:
-    return make_tokenizer(kind)
-
-
-@cache
-def planner(kind: str) -> Planner:
-    tokenizer = tokenizer_of(kind)
-    return Planner(SourceTokenizer(tokenizer), [tokenizer.eos_token_id], len(tokenizer))
-
-
 def openings(machine: Machine, position: Position, vocabulary: int) -> set[int]:
     """What may open a value, by trying every token: those with a place that no line of the kind began at, or all if there are none."""
     opened = {token: after for token in range(vocabulary) if (after := machine.advance(position, token))}
@@ -51,7 +35,7 @@ def openings(machine: Machine, position: Position, vocabulary: int) -> set[int]:
 @settings(max_examples=10)
 @given(st.sampled_from(("bpe", "wordpiece", "unigram")), notes, st.randoms(use_true_random=False))
 def test_openings_are_those_at_places_of_their_own(kind: str, text: str, seed: random.Random) -> None:
-    made, tokenizer = planner(kind), tokenizer_of(kind)
+    made, tokenizer = planner_of(kind), tokenizer_of(kind)
     machine = made.plan(text, Constraint(GRAMMAR), 1_000, ROOM).open()
     position, checked = machine.start, 0
     while checked < 8:
@@ -71,7 +55,7 @@ def test_openings_are_those_at_places_of_their_own(kind: str, text: str, seed: r
 
 
 def test_a_word_said_once_is_not_said_again_until_nothing_else_is_left() -> None:
-    made, tokenizer = planner("wordpiece"), tokenizer_of("wordpiece")
+    made, tokenizer = planner_of("wordpiece"), tokenizer_of("wordpiece")
     text = "low mild low"
     item, low, mild = tokenizer.convert_tokens_to_ids(["<item>", "low", "mild"])
     machine = made.plan(text, Constraint(GRAMMAR), 1_000, ROOM).open()

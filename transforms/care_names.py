@@ -32,7 +32,7 @@ _EVENTS = word_set(
     "operation resection repair replacement",
 )
 _EVENT_ENDS = tuple("scopy scopies graphy graphies gram ectomy metry plasty".split())
-_PHRASES = ("primary care", "family medicine", "follow up")
+_PHRASES = ("family medicine", "follow up")
 _MARKS = ".,:;()'\"*"
 
 _SELF = re.compile(r"(?:me|myself|us|our|my|this|here)(?!\w)")
@@ -61,17 +61,20 @@ MAX_WORDS = 7
 
 def is_service(folded: str, span: Span) -> bool:
     """Whether a word of the name is one of those who see patients."""
-    words = [word.strip(_MARKS) for word in folded[slice(*span)].split()]
+    words = _bare_words(folded, span)
     return not _SERVICES.isdisjoint(words) or any(word.endswith(_SERVICE_ENDS) for word in words) or "primary care" in folded[slice(*span)]
 
 
 def is_known(folded: str, span: Span) -> bool:
     """Whether a word of the name is one of a service, a visit or a test."""
-    name = folded[slice(*span)]
-    words = [word.strip(_MARKS) for word in name.split()]
-    if not _EVENTS.isdisjoint(words) or not _SERVICES.isdisjoint(words):
+    if is_service(folded, span):
         return True
-    return any(word.endswith(_EVENT_ENDS) or word.endswith(_SERVICE_ENDS) for word in words) or any(phrase in name for phrase in _PHRASES)
+    words, name = _bare_words(folded, span), folded[slice(*span)]
+    return not _EVENTS.isdisjoint(words) or any(word.endswith(_EVENT_ENDS) for word in words) or any(each in name for each in _PHRASES)
+
+
+def _bare_words(folded: str, span: Span) -> list[str]:
+    return [word.strip(_MARKS) for word in folded[slice(*span)].split()]
 
 
 def is_self(folded: str, offset: int, limit: int) -> bool:

@@ -9,6 +9,11 @@ from dataclasses import dataclass, field
 _NAMES = "jan january,feb february,mar march,apr april,may,jun june,jul july,aug august,sep sept september,oct october,nov november"
 _MONTHS = {name: month for month, names in enumerate(f"{_NAMES},dec december".split(","), start=1) for name in names.split()}
 
+# A month's name in lower case, as a part of other patterns; what may not stand behind it is theirs to say.
+MONTH = (
+    r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?"
+    r"|dec(?:ember)?)"
+)
 # Patterns open with what is rare in a text, so that the engine skips fast; what stands around a hit is looked at afterwards.
 # 2019-05-12, 05/12/2019, 12.5.19, 05/2019
 _DIGITS = re.compile(r"\d(?<![\d./-]\d)\d{0,3}([-/.])\d{1,4}(?:\1\d{1,4})?(?![\d/]|[.-]\d)")

@@ -10,6 +10,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Sequence
 
+from transforms.dates import MONTH
 from transforms.spoken_numbers import VALUES
 from transforms.words import Phrases, Words
 
@@ -21,10 +22,7 @@ _SPAN = (
     rf"(?:{_COUNT}(?:[ ]?(?:-|\u2013|to|or)[ ]?{_COUNT})?[ -]?"
     r"(?:hours?|hrs?|days?|weeks?|wks?|months?|mths?|mos?|years?|yrs?|(?<=\d)[hdwmy])|\d{1,2}/(?:7|52|12)(?!/))(?!\w)"
 )
-_MONTH = (
-    r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?"
-    r"|dec(?:ember)?)(?!\w)"
-)
+_MONTH = rf"{MONTH}(?!\w)"
 _YEAR = r"(?:,?[ ](?:19|20)\d\d)?"
 _DATE = (
     r"(?:(?:19|20)\d\d-\d\d-\d\d|\d{1,2}/\d{1,2}(?:/(?:\d{4}|\d\d))?|\d{1,2}\.\d{1,2}\.(?:\d{4}|\d\d)"

@@ -12,6 +12,7 @@ from typing import Any
 
 from schemas.record import Assertion
 from transforms.context import Context
+from transforms.dates import MONTH
 from transforms.lexicon import NO_PROBLEM, PROSE, word_set
 from transforms.list_items import cut_pieces, has_word, item_sentences, stripped
 from transforms.sections import SENTENCE_END, Page, Section, list_body
@@ -24,13 +25,9 @@ Entity = dict[str, Any]
 SECTIONS = word_set("procedures past_surgical_history")
 OPERATIONS = re.compile(r"(?:previous |past )?(?:operations?|surgery|surgeries): ")
 
-_MONTH = (
-    r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?"
-    r"|dec(?:ember)?)"
-)
 _DATE = re.compile(
     r"(?<!\d)(?:(?:19|20)\d{2}-\d{2}-\d{2}|\d{1,2}/\d{1,2}/(?:\d{4}|\d{2})|\d{1,2}/(?:19|20)\d{2}|(?:19|20)\d{2}"
-    rf"|(?:\d{{1,2}}(?:st|nd|rd|th)?[ ])?{_MONTH}\.?(?:[ ]\d{{1,2}}(?:st|nd|rd|th)?,?)?[ ](?:19|20)\d{{2}})(?!\d)"
+    rf"|(?:\d{{1,2}}(?:st|nd|rd|th)?[ ])?{MONTH}\.?(?:[ ]\d{{1,2}}(?:st|nd|rd|th)?,?)?[ ](?:19|20)\d{{2}})(?!\d)"
 )
 # It opens with a digit outside of groups, so that the engine skips fast; that none stands before it is looked at afterwards.
 _WHOLE_DATE = re.compile(r"\d(?<!\d\d)(?:(?:(?<=1)9|(?<=2)0)\d{2}-\d{2}-\d{2}|\d?/\d{1,2}/(?:19|20)\d{2})(?!\d)")

@@ -13,11 +13,12 @@ from functools import cache, lru_cache
 from importlib import resources
 from itertools import accumulate, pairwise
 
+from transforms.words import by_alphabet
+
 KINDS = ("drug", "problem", "procedure", "test")
 
 _WORD = re.compile(r"(\w++(?:['\u2019]s\b)?+)")
-# The same in a text of ASCII, where it is quicker.
-_ASCII_WORD = re.compile(_WORD.pattern, re.ASCII)
+_word_in = by_alphabet(_WORD)
 # What ends a name: the words on either side of it do not belong together.
 _BREAK = re.compile(r"[^\w\s'\u2019/-]|\n\s*\n")
 _SPELLINGS = (
@@ -129,7 +130,7 @@ def _look(word: str) -> _Look:
 
 
 def _terms(text: str) -> Iterator[Term]:
-    pieces = (_ASCII_WORD if text.isascii() else _WORD).split(text)  # what stands between the words, and the words
+    pieces = _word_in(text).split(text)  # what stands between the words, and the words
     ends = list(accumulate(map(len, pieces)))
     looks = [*map(_look, pieces[1::2]), _NO_WORD]
     free = 0

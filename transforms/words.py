@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate
 
@@ -103,3 +103,9 @@ def word_edge(text: str, start: int, end: int) -> int:
 
 def _inside(character: str) -> bool:
     return character.isalnum() or character == "_"
+
+
+def by_alphabet(pattern: re.Pattern[str]) -> Callable[[str], re.Pattern[str]]:
+    """Chooses for a text between the pattern and the same for ASCII alone, which is quicker where a text has nothing else."""
+    in_ascii = re.compile(pattern.pattern, pattern.flags & ~re.UNICODE | re.ASCII)
+    return lambda text: in_ascii if text.isascii() else pattern

@@ -21,11 +21,11 @@ from transforms.quantities import Quantity, quantities
 from transforms.sections import Page, fold, read_page
 from transforms.sentences import split_sentences
 from transforms.terms import Term, find_terms, parts
+from transforms.words import by_alphabet
 
 # The engine takes an optional group more quickly than a repeated one, and most words have one part or two.
 _WORD = re.compile(r"[^\W_]++(?:[.,'\u2019/-][^\W_]++(?:[.,'\u2019/-][^\W_]++)*+)?+")
-# The same in a text of ASCII, where it is quicker.
-_ASCII_WORD = re.compile(_WORD.pattern, re.ASCII)
+_word_in = by_alphabet(_WORD)
 # Rows of EVIDENCE_TYPE.
 Evidence = Sequence[Mapping[str, Any]]
 Span = tuple[int, int]
@@ -259,7 +259,7 @@ class Case:
 
 def words(text: str) -> list[str]:
     """The words and numbers of a text in lower case, without punctuation around them."""
-    return (_ASCII_WORD if text.isascii() else _WORD).findall(text.lower())
+    return _word_in(text).findall(text.lower())
 
 
 def word_spans(text: str) -> list[Span]:

@@ -9,12 +9,12 @@ from functools import cached_property, lru_cache
 from itertools import accumulate
 
 from transforms.lexicon import word_set
+from transforms.words import by_alphabet
 
 Span = tuple[int, int]
 
 _WORD = re.compile(r"([^\W\d_][^\W_]*)")
-# The same in a text of ASCII, where it is quicker.
-_ASCII_WORD = re.compile(_WORD.pattern, re.ASCII)
+_word_in = by_alphabet(_WORD)
 # Words that are no part of a phrase: between two words of a phrase none of them may stand.
 FUNCTION_WORDS = word_set(
     "a an the and or nor of in on at to for from with by as is are was were be been being has have had having do does did will would can",
@@ -40,7 +40,7 @@ class Wording:
 
     def __init__(self, folded: str) -> None:
         # Quicker than a match object per word: what stands between the words, and the words, in turn.
-        pieces = (_ASCII_WORD if folded.isascii() else _WORD).split(folded)
+        pieces = _word_in(folded).split(folded)
         ends = list(accumulate(map(len, pieces)))
         self.words: Sequence[str] = pieces[1::2]
         self.starts: Sequence[int] = ends[:-1:2]
